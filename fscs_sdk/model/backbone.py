@@ -1,0 +1,187 @@
+"""Frozen ImageNet backbones: a normalised photo -> the feature maps that are correlated, level by level.
+
+torchvision's and timm's networks are used as they are and tapped with hooks. To add one, add a :class:`BackboneSpec`
+to ``BACKBONES``: what to build, and for each level the names of the modules to tap, in order of depth.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+#: One pyramid: maps (B, C_l, H, W) for each level, coarsest level first, within a level in order of depth.
+Pyramid = tuple[tuple[Tensor, ...], ...]
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """How a backbone is built and where it is tapped.
+
+    Attributes:
+        build: returns the network without weights.
+        levels: module names for levels 4, 3 and 2 (strides 32, 16 and 8).
+        tap: what is taken of such a module. ``output``: what it returns. ``input``: what it was given at its last call
+            (the sum before a residual block's final ReLU). ``standardized``: the input of a batch normalisation,
+            minus its running mean, over its running deviation, without its affine part.
+        unused: top-level modules that features do not need; they are dropped.
+        mean, std: of the RGB input in [0, 1].
+    """
+
+    build: Callable[[], nn.Module]
+    levels: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    tap: Literal["output", "input", "standardized"]
+    unused: tuple[str, ...]
+    mean: tuple[float, float, float] = field(default=IMAGENET_MEAN)
+    std: tuple[float, float, float] = field(default=IMAGENET_STD)
+
+    @property
+    def maps(self) -> tuple[int, int, int]:
+        """Number of maps of levels 4, 3 and 2."""
+        return len(self.levels[0]), len(self.levels[1]), len(self.levels[2])
+
+
+def _torchvision(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import torchvision.models
+
+        network: nn.Module = torchvision.models.get_model(name, weights=None)
+        return network
+
+    return build
+
+
+def _timm(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import timm  # imported only where it is used: it is slow to load
+
+        network: nn.Module = timm.create_model(name, pretrained=False)
+        return network
+
+    return build
+
+
+def _bottlenecks(stage: int, count: int) -> tuple[str, ...]:
+    return tuple(f"layer{stage}.{index}.relu" for index in range(count))
+
+
+def _vgg(*indices: int) -> tuple[str, ...]:
+    return tuple(f"features.{index}" for index in indices)
+
+
+def _resnet(name: str, level3: int) -> BackboneSpec:
+    levels = (_bottlenecks(4, 3), _bottlenecks(3, level3), _bottlenecks(2, 4))
+    return BackboneSpec(_torchvision(name), levels, "input", ("avgpool", "fc"))
+
+
+BACKBONES: dict[str, BackboneSpec] = {
+    "resnet50": _resnet("resnet50", 6),
+    "resnet101": _resnet("resnet101", 23),
+    "vgg16": BackboneSpec(
+        _torchvision("vgg16"),
+        (_vgg(30), _vgg(24, 26, 28), _vgg(17, 19, 21)),
+        "output",
+        ("avgpool", "classifier"),
+    ),
+    # A dense block's output is an un-normalised concatenation: it is read, standardised, where the next layer reads it.
+    "densenet169": BackboneSpec(
+        _torchvision("densenet169"),
+        (
+            ("features.denseblock4.denselayer12.norm1", "features.denseblock4.denselayer23.norm1", "features.norm5"),
+            (
+                "features.denseblock3.denselayer7.norm1",
+                "features.denseblock3.denselayer17.norm1",
+                "features.transition3.norm",
+            ),
+            ("features.transition2.norm",),
+        ),
+        "standardized",
+        ("classifier",),
+    ),
+    "efficientnet_lite0": BackboneSpec(
+        _timm("tf_efficientnet_lite0"),
+        (
+            ("blocks.5.0", "blocks.5.1", "blocks.5.2", "blocks.5.3", "blocks.6.0"),
+            ("blocks.3.0", "blocks.3.1", "blocks.3.2", "blocks.4.0", "blocks.4.1", "blocks.4.2"),
+            ("blocks.2.0", "blocks.2.1"),
+        ),
+        "output",
+        ("conv_head", "bn2", "global_pool", "classifier"),
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+    ),
+}
+
+
+class Backbone(nn.Module):
+    """A frozen network and its taps.
+
+    Args:
+        name: a key of ``BACKBONES``.
+
+    Raises:
+        ValueError: no backbone of that name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if name not in BACKBONES:
+            raise ValueError(f"there is no backbone {name!r}; choose one of {', '.join(BACKBONES)}")
+        self.name = name
+        self.spec = BACKBONES[name]
+        self.network = self.spec.build()
+        for unused in self.spec.unused:
+            setattr(self.network, unused, nn.Identity())
+        for module in self.network.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # a tapped tensor must not be overwritten by the ReLU that follows it
+        self.register_buffer("mean", torch.tensor(self.spec.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.spec.std).view(3, 1, 1), persistent=False)
+        self._tapped: dict[str, Tensor] = {}
+        for level in self.spec.levels:
+            for tapped in level:
+                self._add_tap(tapped, self.network.get_submodule(tapped))
+        self.requires_grad_(False)
+        self.eval()
+
+    mean: Tensor
+    std: Tensor
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stay in evaluation mode: the backbone is frozen, its batch statistics too."""
+        return super().train(False)
+
+    def forward(self, photos: Tensor) -> Pyramid:
+        """uint8 RGB photos (B, 3, side, side) -> maps (B, C_l, H, W) of levels 4, 3, 2."""
+        x = (photos.to(self.mean.dtype) / 255 - self.mean) / self.std
+        try:
+            self.network(x.contiguous(memory_format=torch.channels_last))
+            return tuple(tuple(self._tapped[name] for name in level) for level in self.spec.levels)
+        finally:
+            self._tapped.clear()
+
+    def _add_tap(self, name: str, module: nn.Module) -> None:
+        def keep_output(_: nn.Module, __: object, output: Tensor) -> None:
+            self._tapped[name] = output
+
+        def keep_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._tapped[name] = inputs[0]
+
+        def keep_standardized(batch_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._tapped[name] = _standardize(inputs[0], batch_norm)
+
+        if self.spec.tap == "output":
+            module.register_forward_hook(keep_output)
+        else:
+            module.register_forward_pre_hook(keep_input if self.spec.tap == "input" else keep_standardized)
+
+
+def _standardize(x: Tensor, batch_norm: nn.Module) -> Tensor:
+    if not isinstance(batch_norm, nn.BatchNorm2d):
+        raise TypeError(f"a standardized tap needs a BatchNorm2d, not {type(batch_norm).__name__}")
+    return F.batch_norm(x, batch_norm.running_mean, batch_norm.running_var, training=False, eps=batch_norm.eps)

@@ -1,0 +1,90 @@
+"""iFSL inference (section 4, eqs. 1-5): shot logits -> foreground maps -> presence, background, mask. Pure functions.
+
+Where the paper and its authors' program differ, both are here: see :class:`Protocol`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Protocol = Literal["paper", "authors"]
+"""``paper``: the K logit maps of a class are averaged, then softmax (section 5.1); the background is the mean of
+(1 - Y) (eq. 3). ``authors``: every shot is normalised by itself; a class is present if at least half of its shots say
+so; maps and background are means of log-probabilities. For one way and one shot the two agree."""
+
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The answer for one query.
+
+    Attributes:
+        foreground: float32 (N, H, W) in [0, 1], Y of eq. 1.
+        background: float32 (H, W) in [0, 1], eq. 3.
+        scores: float32 (N,) in [0, 1]; a class is present if its score reaches its threshold (eq. 2). The score is the
+            maximum of the map before it is brought to the photo's size (``authors``: the median-high over shots).
+        present: bool (N,).
+        mask: int64 (H, W); 0 = background, n = class n counted from 1 (eq. 5). A class that is absent is nowhere in it.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    scores: Tensor
+    present: Tensor
+    mask: Tensor
+
+
+def infer(
+    shot_logits: Sequence[Tensor], size: tuple[int, int], thresholds: Tensor, *, protocol: Protocol = "paper"
+) -> Inference:
+    """Answer one query from its shots' logits.
+
+    Args:
+        shot_logits: for each of N classes its shots' maps (K, 2, h, w); channel 1 is foreground. K may differ.
+        size: (H, W) of the answer; maps are brought there bilinearly, corners aligned.
+        thresholds: (N,) delta of eq. 2 for each class, in [0, 1].
+    """
+    if protocol == "paper":
+        foreground, background, scores = _paper_maps(shot_logits, size)
+    else:
+        foreground, background, scores = _authors_maps(shot_logits, size)
+    present = scores >= thresholds
+    return Inference(foreground, background, scores, present, merge(foreground, background, present))
+
+
+def merge(foreground: Tensor, background: Tensor, present: Tensor) -> Tensor:
+    """Eq. 5: the most probable of background and the classes that are present, at every position.
+
+    Args: foreground (N, H, W), background (H, W), present bool (N,). Returns int64 (H, W), 0 = background.
+    """
+    candidates = foreground.masked_fill(~present[:, None, None], -1.0)
+    best, index = candidates.max(dim=0)
+    return torch.where(best >= background, index + 1, 0)
+
+
+def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    logits = torch.stack([shots.float().mean(dim=0) for shots in shot_logits])
+    maps = logits.softmax(dim=1)[:, 1]
+    foreground = _resize(maps[:, None], size)[:, 0].clamp(0, 1)
+    return foreground, 1 - foreground.mean(dim=0), maps.amax(dim=(1, 2))
+
+
+def _authors_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    log_maps, scores = [], []
+    for shots in shot_logits:
+        log_probabilities = shots.float().log_softmax(dim=1)
+        log_maps.append(_resize(log_probabilities, size).mean(dim=0))
+        peaks = log_probabilities[:, 1].exp().amax(dim=(1, 2))
+        # At least half of the votes are yes exactly when this peak, from the top, reaches the threshold.
+        scores.append(peaks.sort(descending=True).values[(len(peaks) + 1) // 2 - 1])
+    stacked = torch.stack(log_maps)
+    return stacked[:, 1].exp(), stacked[:, 0].mean(dim=0).exp(), torch.stack(scores)
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps, size, mode="bilinear", align_corners=True)

@@ -1,0 +1,68 @@
+"""A frozen backbone and a head, and what they need to know of each other."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fscs_sdk.model.backbone import Backbone
+from fscs_sdk.model.correlation import Pyramid, query_pyramid, support_pyramid
+
+
+class Head(Protocol):
+    """What turns the maps of P (query, support) pairs into logits (P, 2, h, w); channel 1 is foreground."""
+
+    def __call__(self, query: Pyramid, support: Pyramid, support_mask: Tensor | None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class FewShotNetwork:
+    """Photos in, logits out. The heavy half of a photo (its pyramid) is computed once and used for any number of pairs.
+
+    Attributes:
+        backbone: frozen.
+        head: e.g. :class:`~.asnet.ASNet`.
+        input_side: photos enter as ``input_side`` x ``input_side`` pixels.
+    """
+
+    backbone: Backbone
+    head: Head
+    input_side: int
+
+    @torch.inference_mode()
+    def encode_queries(self, photos: Tensor) -> list[list[Tensor]]:
+        """uint8 (B, 3, side, side) -> query pyramids, maps (B, C_l, H, W)."""
+        return query_pyramid(self.backbone(photos))
+
+    @torch.inference_mode()
+    def encode_supports(self, photos: Tensor) -> list[list[Tensor]]:
+        """uint8 (P, 3, side, side) -> support pyramids, maps (P, C_l, h, w)."""
+        return support_pyramid(self.backbone(photos))
+
+    @torch.inference_mode()
+    def pair_logits(self, query: Pyramid, support: Pyramid, masks: Tensor | None, *, at_once: int) -> Tensor:
+        """Logits (P, 2, h, w) of one query with P supports, ``at_once`` pairs at a time (which changes no answer).
+
+        Args:
+            query: maps (1, C_l, H, W).
+            support: maps (P, C_l, h, w).
+            masks: bool (P, side, side), or None for no masking.
+        """
+        parts = []
+        for start in range(0, len(support[0][0]), at_once):
+            chunk = slice(start, start + at_once)
+            mask = None if masks is None else masks[chunk].float()
+            parts.append(self.head(query, [[feature[chunk] for feature in level] for level in support], mask))
+        return torch.cat(parts)
+
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that change when any weight or the input side does."""
+        digest = sha256(str(self.input_side).encode())
+        for module in (self.backbone, self.head):
+            if isinstance(module, nn.Module):
+                for name, tensor in module.state_dict().items():
+                    digest.update(name.encode())
+                    digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]

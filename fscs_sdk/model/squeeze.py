@@ -1,0 +1,188 @@
+"""Attentive squeeze layer (section 5.1, eqs. 9-14, fig. a.6): attention over support positions at every query position.
+
+A correlation tensor is (P, C, h, w, Q): the block matrix of eq. 9 with its query positions as the last axis, so that
+the tiny attention problems of all positions are solved by the same vector instruction.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fscs_sdk.model.kernels import attend_by_head
+
+HEADS = 8
+GROUPS = 4
+#: Target times key positions from which a CPU computes attention head by head, so that scores stay in its cache.
+LARGE_ATTENTION = 256
+
+
+class SupportConv(nn.Module):
+    """Convolution over the support dimensions only, the same at every query position."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, bias: bool = True) -> None:
+        super().__init__()
+        reference = nn.Conv2d(in_channels, out_channels, kernel, bias=bias)  # for PyTorch's default initialisation
+        self.weight = reference.weight
+        self.bias = reference.bias
+        self.kernel, self.stride = kernel, stride
+        self.padding = kernel // 2 if kernel > 2 else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(P, C_in, h, w, Q) -> (P, C_out, h', w', Q)."""
+        return convolve_support(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+
+    def output_side(self, side: int) -> int:
+        return (side + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+def convolve_support(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, padding: int) -> Tensor:
+    """2D convolution over (h, w) of (P, C, h, w, Q) with ``weight`` (O, C, k, k) -> (P, O, h', w', Q).
+
+    One matrix product per output position, over the part of its window that lies inside the tensor: the strided
+    windows hardly overlap, and at these sizes up to two thirds of a padded window would be zeros.
+    """
+    pairs, _, height, width, positions = x.shape
+    out_channels, _, kernel, _ = weight.shape
+    if kernel == 1 and stride == 1:
+        out = _matmul(weight.flatten(1), bias, x.flatten(2))
+        return out.view(pairs, out_channels, height, width, positions)
+    rows = _windows(height, kernel, stride, padding)
+    columns = _windows(width, kernel, stride, padding)
+    out_positions = []
+    for row, tap_row in rows:
+        for column, tap_column in columns:
+            window = x[:, :, row, column].reshape(pairs, -1, positions)
+            taps = weight[:, :, tap_row, tap_column].reshape(out_channels, -1)
+            out_positions.append(_matmul(taps, bias, window))
+    return torch.stack(out_positions, dim=2).view(pairs, out_channels, len(rows), len(columns), positions)
+
+
+def _windows(side: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
+    """For each output position: the input slice that its window covers, and the kernel taps that meet it."""
+    starts = range(-padding, side + padding - kernel + 1, stride)
+    return [
+        (slice(max(start, 0), min(start + kernel, side)), slice(max(-start, 0), min(kernel, side - start)))
+        for start in starts
+    ]
+
+
+def _matmul(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """(O, C) x (P, C, M) + (O,) -> (P, O, M)."""
+    weight = weight.expand(x.shape[0], -1, -1)
+    return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, None], weight, x)
+
+
+def attend(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+    """Masked multi-head attention over support positions (eqs. 10-12), at every query position by itself.
+
+    Args:
+        target: (P, C, T, Q), the paper's T, with T target positions; heads are consecutive slices of C.
+        key, value: (P, C, S, Q).
+        visible: bool (P, S), False where a key lies outside the support's foreground, or None for no masking.
+            Where nothing is visible the attention is uniform over all keys.
+
+    Returns:
+        (P, C, T, Q).
+    """
+    if target.device.type == "cpu" and target.shape[2] * key.shape[2] >= LARGE_ATTENTION:
+        return attend_by_head(target, key, value, visible, HEADS)
+    return attend_plainly(target, key, value, visible)
+
+
+def attend_plainly(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+    """:func:`attend` in the paper's own steps, for any device."""
+    pairs, channels, _, positions = target.shape
+    target, key, value = (x.view(pairs, HEADS, channels // HEADS, -1, positions) for x in (target, key, value))
+    scores = target[:, :, 0, :, None] * key[:, :, 0, None]  # (P, heads, T, S, Q); eq. 10, without 1/sqrt(d)
+    for channel in range(1, channels // HEADS):
+        scores = torch.addcmul(scores, target[:, :, channel, :, None], key[:, :, channel, None])
+    if visible is not None:
+        scores = scores.masked_fill(~visible[:, None, None, :, None], -1e9)
+    attention = scores.softmax(dim=3)  # eq. 11
+    context = (attention[:, :, None] * value[:, :, :, None]).sum(dim=4)  # eq. 12
+    return context.flatten(1, 2)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of (P, C, h, w, Q); statistics run over a group's channels and all h, w and Q of one pair."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(GROUPS, channels)
+
+
+class Residual(nn.Module):
+    """The convolutional path around an attention (W_l of eq. 13): convolution, group normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = SupportConv(in_channels, out_channels, kernel, stride, bias=False)
+        self.norm = GroupNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class AttentiveSqueeze(nn.Module):
+    """AS(C_in -> C_out, k, s, p) of table a.6, p = k // 2 for k > 2 and 0 otherwise.
+
+    Args:
+        in_channels, out_channels: C_in and C_out; the hidden width is C_out / 2, split into 8 heads.
+        kernel, stride: of the target embedding and the shortcut.
+        pool_key_value: give the key and value embeddings the same kernel and stride; otherwise they are 1x1, stride 1.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, *, pool_key_value: bool = False
+    ) -> None:
+        super().__init__()
+        hidden = out_channels // 2
+        key_kernel, key_stride = (kernel, stride) if pool_key_value else (1, 1)
+        self.target = SupportConv(in_channels, hidden, kernel, stride)
+        self.key = SupportConv(in_channels, hidden, key_kernel, key_stride)
+        self.value = SupportConv(in_channels, hidden, key_kernel, key_stride)
+        unchanged = in_channels == out_channels and (2 * self.target.padding - kernel) // stride == -1
+        self.shortcut = None if unchanged else Residual(in_channels, out_channels, kernel, stride)
+        self.aggregate_norm = GroupNorm(hidden)
+        self.aggregate = Residual(hidden, out_channels, 1, 1)
+        self.attention_norm = GroupNorm(out_channels)
+        self.feed_forward = Residual(out_channels, hidden, 1, 1)
+        self.feed_forward_out = SupportConv(hidden, out_channels, 1, bias=False)
+        self.output_norm = GroupNorm(out_channels)
+
+    def forward(self, correlation: Tensor, support_mask: Tensor | None) -> Tensor:
+        """(P, C_in, h, w, Q) -> (P, C_out, h', w', Q).
+
+        ``support_mask``: float (P, mask height, mask width) in [0, 1], 0 = background; None = no masking.
+        """
+        target, key, value, shortcut = self._embed(correlation)
+        visible = None if support_mask is None else visible_keys(support_mask, key.shape[2], key.shape[3])
+        context = attend(target.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), visible)
+        context = context.view(target.shape)
+        attended = self.aggregate(F.relu(self.aggregate_norm(context)))
+        attended = self.attention_norm(attended + shortcut)  # eq. 13; the authors' program has no ReLU here, nor below
+        out: Tensor = self.output_norm(attended + self.feed_forward_out(self.feed_forward(attended)))  # eq. 14
+        return out
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Target, key, value and shortcut; those that share a geometry in one convolution."""
+        hidden = self.target.weight.shape[0]
+        if self.shortcut is None or self.key.kernel != self.target.kernel:
+            key, value = torch.split(_convolve_together(x, (self.key, self.value)), hidden, dim=1)
+            shortcut = x if self.shortcut is None else self.shortcut(x)
+            return self.target(x), key, value, shortcut
+        joint = _convolve_together(x, (self.target, self.key, self.value, self.shortcut.conv))
+        target, key, value, shortcut = torch.split(joint, [hidden, hidden, hidden, joint.shape[1] - 3 * hidden], dim=1)
+        return target, key, value, F.relu(self.shortcut.norm(shortcut.contiguous()))
+
+
+def _convolve_together(x: Tensor, convs: tuple[SupportConv, ...]) -> Tensor:
+    """Convolutions of one geometry over one input, as a single one with their outputs stacked."""
+    weight = torch.cat([conv.weight for conv in convs])
+    bias = torch.cat([weight.new_zeros(c.weight.shape[0]) if c.bias is None else c.bias for c in convs])
+    return convolve_support(x, weight, bias, stride=convs[0].stride, padding=convs[0].padding)
+
+
+def visible_keys(support_mask: Tensor, height: int, width: int) -> Tensor:
+    """Which key positions see foreground: the mask resized bilinearly (align_corners) is above 0. -> bool (P, S)."""
+    resized = F.interpolate(support_mask[:, None], (height, width), mode="bilinear", align_corners=True)
+    return resized[:, 0].flatten(1) != 0
