@@ -1,0 +1,1 @@
+"""Episodes to evaluate on, and the numbers that come out."""

@@ -1,0 +1,65 @@
+"""The benchmark's own rules: targets, baselines, calibration lists."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_cli import make_benchmark
+
+from fscs_sdk import FewShotSegmenter
+from fscs_sdk.evaluation import benchmark
+from fscs_sdk.evaluation.baselines import TrainingFree, mean_prototype, nearest_feature
+from fscs_sdk.evaluation.benchmark import Setting, evaluate_fold
+from fscs_sdk.evaluation.episodes import is_held_out
+
+
+def test_target_by_protocol() -> None:
+    labels = np.array([[0, 8, 9, 255]], np.uint8)
+    target, presence = benchmark._target(labels, (9, 3), "paper")
+    assert target.tolist() == [[0, 0, 1, 255]]
+    assert presence.tolist() == [True, False]
+    target, _ = benchmark._target(labels, (9, 3), "authors")
+    assert target.tolist() == [[0, 0, 1, 0]]
+
+
+def test_similarities_by_hand() -> None:
+    """Two support positions, (1, 0) and (0, 1); the query looks like the first."""
+    support = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])
+    query = torch.tensor([[[[1.0]], [[0.0]]]])
+    first, second, both = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2)
+    for weights, nearest, mean in ((first, 1.0, 1.0), (second, 0.0, 0.0), (both, 1.0, 0.5**0.5)):
+        assert nearest_feature(query, support, weights).item() == pytest.approx(nearest)
+        assert mean_prototype(query, support, weights).item() == pytest.approx(mean)
+
+
+def test_a_training_free_head_is_undecided_at_its_threshold() -> None:
+    feature = torch.nn.functional.normalize(torch.rand(1, 4, 3, 3), dim=1)
+    pyramid = [[feature], [feature]]
+    logits = TrainingFree(nearest_feature, 1.0)(pyramid, pyramid, torch.ones(1, 6, 6))
+    assert logits.shape == (1, 2, 3, 3)
+    assert logits.softmax(dim=1)[:, 1].numpy() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_evaluate_fold_with_baselines(model: FewShotSegmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_benchmark(tmp_path)
+    trn = tmp_path / "splits" / "trn" / "fold1.txt"
+    val = tmp_path / "splits" / "val" / "fold1.txt"
+    lines = val.read_text().splitlines()
+    monkeypatch.setattr(benchmark, "HELD_OUT", 1)
+    monkeypatch.setattr(benchmark, "CALIBRATION_EPISODES", 4)
+    with pytest.raises(ValueError, match="too few for ways=1"):  # every photo of the trn list is on the val list
+        evaluate_fold(model, tmp_path, 1, Setting(episodes=2), baselines=True)
+    monkeypatch.setattr(benchmark, "well_filled", lambda pairs: list(pairs))
+    trn.write_text("\n".join(lines[:5] + lines[10:15]))
+    val.write_text("\n".join(lines[5:10] + lines[15:]))
+    results = evaluate_fold(model, tmp_path, 1, Setting(ways=2, shots=2, episodes=3), baselines=True)
+    assert [result.method for result in results] == ["ASNet", "nearest feature", "mean prototype"]
+    assert all(result.summary.episodes == 3 for result in results)
+
+
+def test_held_out_is_a_fixed_share() -> None:
+    names = [f"2008_{number:06d}" for number in range(4000)]
+    share = sum(is_held_out(name, 20) for name in names) / len(names)
+    assert 0.035 < share < 0.065
+    assert not any(is_held_out(name, 0) for name in names)
