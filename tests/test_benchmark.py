@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import make_benchmark
 
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.evaluation import benchmark
 from fscs_sdk.evaluation.baselines import TrainingFree, mean_prototype, nearest_feature
 from fscs_sdk.evaluation.benchmark import Setting, evaluate_fold
 from fscs_sdk.evaluation.episodes import is_held_out
+from test_cli import make_benchmark
 
 
 def test_target_by_protocol() -> None:

@@ -51,20 +51,31 @@ def infer(
     """
     if protocol == "paper":
         foreground, background, scores = _paper_maps(shot_logits, size)
-    else:
-        foreground, background, scores = _authors_maps(shot_logits, size)
+        present = scores >= thresholds
+        mask = merge(foreground, background, present)
+        return Inference(foreground, background, scores, present, mask)
+    log_foreground, log_background, scores = _authors_log_maps(shot_logits, size)
     present = scores >= thresholds
-    return Inference(foreground, background, scores, present, merge(foreground, background, present))
+    mask = merge(log_foreground, log_background, present, background_last=False)
+    return Inference(log_foreground.exp(), log_background.exp(), scores, present, mask)
 
 
-def merge(foreground: Tensor, background: Tensor, present: Tensor) -> Tensor:
+def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background_last: bool = True) -> Tensor:
     """Eq. 5: the most probable of background and the classes that are present, at every position.
 
-    Args: foreground (N, H, W), background (H, W), present bool (N,). Returns int64 (H, W), 0 = background.
+    Args:
+        foreground: (N, H, W) probabilities or their logarithms.
+        background: (H, W), the same of the background.
+        present: bool (N,); a class that is absent wins nowhere.
+        background_last: on a tie the first candidate wins: a class, where the background comes last.
+
+    Returns:
+        int64 (H, W), 0 = background, n = class n counted from 1.
     """
-    candidates = foreground.masked_fill(~present[:, None, None], -1.0)
+    candidates = foreground.masked_fill(~present[:, None, None], float("-inf"))
     best, index = candidates.max(dim=0)
-    return torch.where(best >= background, index + 1, 0)
+    wins = best >= background if background_last else best > background
+    return torch.where(wins & present.any(), index + 1, 0)
 
 
 def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +85,7 @@ def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[T
     return foreground, 1 - foreground.mean(dim=0), maps.amax(dim=(1, 2))
 
 
-def _authors_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _authors_log_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     log_maps, scores = [], []
     for shots in shot_logits:
         log_probabilities = shots.float().log_softmax(dim=1)
@@ -83,7 +94,7 @@ def _authors_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple
         # At least half of the votes are yes exactly when this peak, from the top, reaches the threshold.
         scores.append(peaks.sort(descending=True).values[(len(peaks) + 1) // 2 - 1])
     stacked = torch.stack(log_maps)
-    return stacked[:, 1].exp(), stacked[:, 0].mean(dim=0).exp(), torch.stack(scores)
+    return stacked[:, 1], stacked[:, 0].mean(dim=0), torch.stack(scores)
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
