@@ -1,0 +1,259 @@
+"""The assembler: photos and supports in, predictions out."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fscs_sdk.images import ImageSource, read_image, read_mask, resize_image, resize_mask
+from fscs_sdk.loading import load_network
+from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
+from fscs_sdk.model.network import FewShotNetwork
+from fscs_sdk.prediction import Prediction
+from fscs_sdk.supports import Shot, SupportSet, merge_thresholds, parse_supports
+from fscs_sdk.weights import locate
+
+#: delta of eq. 2 where nothing else is said.
+DEFAULT_THRESHOLD = 0.5
+#: Pairs in the head at once: enough to fill the device, few enough to stay in a CPU's cache.
+PAIRS_AT_ONCE = {"cpu": 4, "cuda": 32, "mps": 16}
+#: Support photos in the backbone at once.
+PHOTOS_AT_ONCE = 8
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """A query after its one pass through the backbone: ``pyramid`` maps (1, C_l, H, W); ``size`` (height, width)."""
+
+    pyramid: list[list[Tensor]]
+    size: tuple[int, int]
+
+
+class FewShotSegmenter:
+    """Answers which of some labelled classes are in a photo, and where (iFSL, ASNet).
+
+    Make one with :meth:`from_pretrained`. It holds no supports and no results: the same call gives the same answer.
+    """
+
+    def __init__(
+        self,
+        network: FewShotNetwork,
+        *,
+        name: str,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        protocol: Protocol = "paper",
+    ) -> None:
+        """Wrap a loaded network.
+
+        Args:
+            name: what errors and support files call the model.
+            device: ``auto`` (CUDA, else Apple's MPS, else CPU) or a torch device.
+            dtype: of the head's and backbone's products: ``float32``, ``bfloat16`` or ``float16``;
+                ``auto`` is float32.
+            protocol: ``paper`` or ``authors``; see :mod:`fscs_sdk.model.ifsl`.
+
+        Raises:
+            ValueError: an unknown device, dtype or protocol.
+        """
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol {protocol!r} is unknown; choose {' or '.join(PROTOCOLS)}")
+        if dtype != "auto" and dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
+        self.device = _choose_device(device)
+        self.dtype = DTYPES["float32" if dtype == "auto" else dtype]
+        self.protocol: Protocol = protocol
+        self.network = network
+        for module in (network.backbone, network.head):
+            if isinstance(module, torch.nn.Module):
+                module.to(self.device).eval()
+        self.identity = f"{name}@{network.fingerprint()}"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str] = "asnet-mini",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+        protocol: Protocol = "paper",
+    ) -> "FewShotSegmenter":
+        """Load a model; the default, ``asnet-mini``, is part of the package and needs no network.
+
+        Args:
+            name: a name from :func:`fscs_sdk.list_models`; a folder with ``head.safetensors`` (and, unless its backbone
+                is part of the package, ``backbone.safetensors``); a head's ``.safetensors`` file; or ``org/repo``, a
+                Hugging Face Hub repository with the same files.
+            device, dtype, protocol: see :meth:`__init__`.
+            revision, cache_dir, token, local_files_only: of a Hub repository, as in ``huggingface_hub``.
+
+        Raises:
+            ValueError: no such model, or files that are damaged or do not fit together.
+            OSError: files cannot be read or downloaded.
+        """
+        files = locate(name, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
+        return cls(load_network(files), name=Path(name).stem, device=device, dtype=dtype, protocol=protocol)
+
+    def encode(
+        self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD
+    ) -> SupportSet:
+        """Pass every support photo through the backbone, once; the result can be used any number of times, and saved.
+
+        Args:
+            supports: class name -> ``[image, mask]``, a :class:`Shot`, or a list of shots; N classes, K may differ.
+            threshold: delta of eq. 2 in [0, 1], for all classes or by name (0.5 for those not named).
+
+        Raises:
+            ValueError: a support that cannot be used; the message names it.
+        """
+        shots = parse_supports(supports)
+        names = tuple(shots)
+        thresholds = merge_thresholds(names, threshold, torch.full((len(names),), DEFAULT_THRESHOLD))
+        photos, masks, tagged, class_index = [], [], [], []
+        for index, (name, class_shots) in enumerate(shots.items()):
+            for number, shot in enumerate(class_shots, start=1):
+                photo, mask = self._read_shot(shot, f"shot {number} of class {name!r}")
+                photos.append(photo)
+                masks.append(mask)
+                tagged.append(shot.mask is None)
+                class_index.append(index)
+        return SupportSet(
+            names=names,
+            class_index=torch.tensor(class_index),
+            features=self._encode_photos(photos),
+            masks=torch.from_numpy(np.stack(masks)),
+            tagged=torch.tensor(tagged),
+            thresholds=thresholds,
+            model=self.identity,
+        )
+
+    @overload
+    def predict(
+        self, query: list[Any] | tuple[Any, ...], supports: Mapping[str, object] | SupportSet
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, query: ImageSource, supports: Mapping[str, object] | SupportSet) -> Prediction: ...
+
+    def predict(
+        self,
+        query: ImageSource | list[Any] | tuple[Any, ...],
+        supports: Mapping[str, object] | SupportSet,
+    ) -> Prediction | list[Prediction]:
+        """Which of the supports' classes are in the photo, and where?
+
+        Args:
+            query: a photo as path, bytes, file object, PIL image, numpy array or torch tensor (see
+                :func:`fscs_sdk.images.read_image`), or a list of photos.
+            supports: a mapping as for :meth:`encode`, or what :meth:`encode` made of it.
+
+        Returns:
+            A :class:`Prediction` at the photo's own size; a list of them for a list of photos.
+
+        Raises:
+            ValueError: a photo or support that cannot be used, or supports encoded by another model.
+        """
+        encoded = self._encoded(supports)
+        if isinstance(query, (list, tuple)):
+            return list(self.stream(query, encoded))
+        return self._predict(query, encoded, "the query")
+
+    def stream(
+        self, queries: Iterable[ImageSource], supports: Mapping[str, object] | SupportSet
+    ) -> Iterator[Prediction]:
+        """Predictions for many photos, in order, one in memory at a time. Arguments and errors as :meth:`predict`."""
+        encoded = self._encoded(supports)
+        return (self._predict(query, encoded, f"query {number}") for number, query in enumerate(queries, start=1))
+
+    def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
+        """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes."""
+        with self._autocast():
+            pyramid = self.network.encode_queries(self._to_input([self._resize(image)]))
+        height, width, _ = image.shape
+        return EncodedQuery(pyramid, (height, width))
+
+    def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
+        """The light half: one encoded query against encoded supports, as tensors on the model's device."""
+        features = [[feature.to(self.device) for feature in level] for level in supports.features]
+        masks = None if bool(supports.tagged.all()) else supports.masks.to(self.device)
+        at_once = PAIRS_AT_ONCE.get(self.device.type, 4)
+        with self._autocast():
+            logits = self.network.pair_logits(query.pyramid, features, masks, at_once=at_once)
+        shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
+        with torch.inference_mode():
+            thresholds = supports.thresholds.to(self.device)
+            return infer(torch.split(logits, shots), query.size, thresholds, protocol=self.protocol)
+
+    def _predict(self, query: ImageSource, supports: SupportSet, label: str) -> Prediction:
+        image = read_image(query, label=label)
+        answer = self.infer(self.encode_query(image), supports)
+        mask_type = np.uint8 if len(supports) <= 255 else np.uint16
+        return Prediction(
+            names=supports.names,
+            scores=dict(zip(supports.names, answer.scores.tolist(), strict=True)),
+            present=dict(zip(supports.names, answer.present.tolist(), strict=True)),
+            foreground=answer.foreground.cpu().numpy(),
+            background=answer.background.cpu().numpy(),
+            mask=answer.mask.cpu().numpy().astype(mask_type),
+            image=image,
+        )
+
+    def _encoded(self, supports: Mapping[str, object] | SupportSet) -> SupportSet:
+        if not isinstance(supports, SupportSet):
+            return self.encode(supports)
+        if supports.model != self.identity:
+            raise ValueError(
+                f"these supports were encoded by model {supports.model}, this is {self.identity}; "
+                "encode the support photos again with this model"
+            )
+        return supports
+
+    def _read_shot(self, shot: Shot, label: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        image = read_image(shot.image, label=f"the photo of {label}")
+        side = self.network.input_side
+        if shot.mask is None:
+            return self._resize(image), np.ones((side, side), dtype=np.bool_)
+        mask = read_mask(shot.mask, size=image.shape[:2], label=f"the mask of {label}")
+        return self._resize(image), resize_mask(mask, side)
+
+    def _encode_photos(self, photos: list[NDArray[np.uint8]]) -> tuple[tuple[Tensor, ...], ...]:
+        parts = []
+        for start in range(0, len(photos), PHOTOS_AT_ONCE):
+            with self._autocast():
+                pyramid = self.network.encode_supports(self._to_input(photos[start : start + PHOTOS_AT_ONCE]))
+            parts.append([[feature.float().cpu() for feature in level] for level in pyramid])
+        return tuple(
+            tuple(torch.cat(features) for features in zip(*(part[level] for part in parts), strict=True))
+            for level in range(len(parts[0]))
+        )
+
+    def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return resize_image(image, self.network.input_side)
+
+    def _to_input(self, photos: list[NDArray[np.uint8]]) -> Tensor:
+        return torch.from_numpy(np.stack(photos)).to(self.device).permute(0, 3, 1, 2)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _choose_device(device: str | torch.device) -> torch.device:
+    if str(device) != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError:
+            raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps") from None
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,217 @@
+"""What to look for: labelled photos (:class:`Shot`) and, encoded once, a :class:`SupportSet` to keep, save and ship."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fscs_sdk.images import ImageSource, MaskSource
+
+FORMAT_VERSION = 1
+LEVELS = ("level4", "level3", "level2")
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One labelled photo of a class.
+
+    Attributes:
+        image: a photo in any form that :func:`fscs_sdk.images.read_image` takes.
+        mask: the class's pixels in it, of the same size, in any form that :func:`fscs_sdk.images.read_mask` takes;
+            None = the photo shows the class, where is not said (a class tag, the paper's weak label).
+    """
+
+    image: ImageSource
+    mask: MaskSource | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SupportSet:
+    """N classes, each with its encoded shots; a value that the caller holds. ``FewShotSegmenter.encode`` makes it.
+
+    Attributes:
+        names: the N class names; class n of a prediction's mask is ``names[n - 1]``.
+        class_index: int64 (P,), the class (from 0) of every shot; shots of a class stand together, in its order.
+        features: for levels 4, 3 and 2 the pooled and normalised maps of all shots, float32 (P, C_l, h, w).
+        masks: bool (P, side, side), the shots' foreground at the model's input side; all True for a class tag.
+        tagged: bool (P,), True for shots without a mask.
+        thresholds: float32 (N,), delta of eq. 2 for each class, in [0, 1].
+        model: identity of the model that encoded it; no other model can use it.
+    """
+
+    names: tuple[str, ...]
+    class_index: Tensor
+    features: tuple[tuple[Tensor, ...], ...]
+    masks: Tensor
+    tagged: Tensor
+    thresholds: Tensor
+    model: str
+    format_version: int = field(default=FORMAT_VERSION)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        shots = torch.bincount(self.class_index, minlength=len(self)).tolist()
+        classes = ", ".join(f"{name}: {count}" for name, count in zip(self.names, shots, strict=True))
+        return f"SupportSet({classes}; model {self.model})"
+
+    def with_thresholds(self, thresholds: float | Mapping[str, float]) -> "SupportSet":
+        """The same supports with another presence threshold, for all classes or for those named.
+
+        Raises:
+            ValueError: a value outside [0, 1], or a name that is not a class of this set.
+        """
+        return replace(self, thresholds=merge_thresholds(self.names, thresholds, self.thresholds))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file that :meth:`load` reads back exactly. The file appears whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        tensors = {
+            "class_index": self.class_index,
+            "masks": self.masks,
+            "tagged": self.tagged,
+            "thresholds": self.thresholds,
+        }
+        for level, maps in zip(LEVELS, self.features, strict=True):
+            tensors |= {f"{level}.{index}": feature for index, feature in enumerate(maps)}
+        header = {"format_version": self.format_version, "names": self.names, "model": self.model}
+        metadata = {"fscs_support_set": json.dumps(header)}
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+        try:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata)
+            temporary.replace(target)
+        except SafetensorError as error:
+            raise OSError(f"cannot write the support set '{target}': {error}; check the folder and its space") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "SupportSet":
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is not a support set, is damaged, or has a newer format.
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise FileNotFoundError(f"there is no support set '{source}'; check the path, or make one with encode()")
+        try:
+            with safe_open(source, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["fscs_support_set"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, KeyError, ValueError):
+            raise ValueError(f"'{source}' is not a support set or is damaged; encode and save it again") from None
+        if header.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"'{source}' has support set format {header.get('format_version')}, this version reads "
+                f"{FORMAT_VERSION}; update fscs-sdk, or encode the supports again"
+            )
+        try:
+            return _assemble(header, tensors)
+        except (KeyError, IndexError, TypeError, RuntimeError, ValueError):
+            raise ValueError(f"'{source}' is a damaged support set; encode and save it again") from None
+
+
+def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SupportSet:
+    features = []
+    for level in LEVELS:
+        count = sum(name.startswith(f"{level}.") for name in tensors)
+        features.append(tuple(tensors[f"{level}.{index}"] for index in range(count)))
+    supports = SupportSet(
+        names=tuple(str(name) for name in header["names"]),
+        class_index=tensors["class_index"],
+        features=tuple(features),
+        masks=tensors["masks"],
+        tagged=tensors["tagged"],
+        thresholds=tensors["thresholds"],
+        model=str(header["model"]),
+    )
+    shots = len(supports.class_index)
+    lengths = {len(t) for t in (supports.masks, supports.tagged, *(m for level in features for m in level))}
+    classes = set(supports.class_index.tolist())
+    if lengths != {shots} or len(supports.thresholds) != len(supports) or classes != set(range(len(supports))):
+        raise ValueError("the parts do not fit together")
+    return supports
+
+
+def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], default: Tensor) -> Tensor:
+    """(N,) thresholds: ``default``, overridden for all classes or for those named.
+
+    Raises:
+        ValueError: a value outside [0, 1], or a name that is not among ``names``.
+    """
+    values = dict(given) if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    merged = default.clone()
+    for name, value in values.items():
+        if name not in names:
+            raise ValueError(f"a threshold was given for {name!r}, which is not one of the classes {list(names)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"the threshold of {name!r} is {value!r}; it must be a number from 0 to 1")
+        merged[list(names).index(name)] = value
+    return merged
+
+
+def parse_supports(supports: Mapping[str, object]) -> dict[str, list[Shot]]:
+    """The mapping that users write -> class name -> shots.
+
+    A value is ``[image, mask]`` or ``(image, mask)`` (one shot), a :class:`Shot`, or a list of shots, each of them
+    ``(image, mask)``, ``[image, mask]`` or a :class:`Shot`.
+
+    Raises:
+        ValueError: no class, a class without a shot, a name that is not a non-empty string, or a value of another form.
+    """
+    if not isinstance(supports, Mapping):
+        raise ValueError(
+            f"supports must be a mapping of class names to shots such as {{'dog': [image, mask]}}, "
+            f"or a SupportSet, not {type(supports).__name__}"
+        )
+    if not supports:
+        raise ValueError("there are no support classes: give at least one, such as {'dog': [image, mask]}")
+    parsed: dict[str, list[Shot]] = {}
+    for name, value in supports.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"a class name must be a non-empty string, not {name!r}")
+        if name.strip() in parsed:
+            raise ValueError(f"the class {name.strip()!r} is given twice; put all its shots into one list")
+        parsed[name.strip()] = _parse_shots(name, value)
+    return parsed
+
+
+def _parse_shots(name: str, value: object) -> list[Shot]:
+    if isinstance(value, Shot):
+        return [value]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(
+            f"the supports of class {name!r} must be [image, mask], a Shot or a list of them, "
+            f"not {type(value).__name__}; for a photo without a mask write Shot(image)"
+        )
+    if not value:
+        raise ValueError(f"class {name!r} has no shots; give at least one, such as [image, mask]")
+    if all(isinstance(item, (Shot, list, tuple)) for item in value):
+        return [_parse_shot(name, item) for item in value]
+    return [_parse_shot(name, value)]
+
+
+def _parse_shot(name: str, item: object) -> Shot:
+    if isinstance(item, Shot):
+        return item
+    if isinstance(item, (list, tuple)) and len(item) == 2 and not any(isinstance(i, (Shot, list, tuple)) for i in item):
+        image, mask = item
+        return Shot(image, mask)
+    raise ValueError(
+        f"a shot of class {name!r} must be an (image, mask) pair or a Shot; several shots are a list of pairs, "
+        "a photo without a mask is Shot(image)"
+    )
