@@ -47,7 +47,7 @@ _PARTS = {
     "ff.out_norm": "output_norm",
 }
 _DECODER = {"decoder1.0": "decoder.0", "decoder1.2": "decoder.1", "decoder2.0": "decoder.2", "decoder2.2": "decoder.3"}
-_LAYER_NAME = re.compile(r"(encoder_layer\w+)\.(\d)\.(.+)\.(weight|bias)")
+_LAYER_NAME = re.compile(r"(encoder_layer\w+)\.([01])\.(.+)\.(weight|bias)")
 
 
 def learner_from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def learner_from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _rename(name: str) -> str:
     stem, _, leaf = name.rpartition(".")
-    if stem in _DECODER:
+    if stem in _DECODER and leaf in ("weight", "bias"):
         return f"{_DECODER[stem]}.{leaf}"
     match = _LAYER_NAME.fullmatch(name)
     if match is None or match[1] not in _LEVELS or match[3] not in _PARTS:

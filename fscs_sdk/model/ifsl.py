@@ -14,7 +14,8 @@ from torch import Tensor
 Protocol = Literal["paper", "authors"]
 """``paper``: the K logit maps of a class are averaged, then softmax (section 5.1); the background is the mean of
 (1 - Y) (eq. 3). ``authors``: every shot is normalised by itself; a class is present if at least half of its shots say
-so; maps and background are means of log-probabilities. For one way and one shot the two agree."""
+so; maps and background are means of log-probabilities. For one way and one shot the two agree up to the
+interpolation between the maps' points, of probabilities here and of their logarithms there."""
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 

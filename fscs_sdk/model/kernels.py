@@ -34,7 +34,7 @@ class _AttentionByHead(torch.autograd.Function):
             if any(ctx.needs_input_grad[:3]):
                 attentions.append(attention)
         ctx.save_for_backward(queries, keys, values)
-        ctx.attentions = attentions
+        ctx.attentions, ctx.hidden, ctx.heads = attentions, hidden, heads
         return context.view_as(target).to(target.dtype)
 
     @staticmethod
@@ -45,11 +45,12 @@ class _AttentionByHead(torch.autograd.Function):
         for index, attention in enumerate(ctx.attentions):
             d_scores = _outer(grad[index], values[index]).mul_(attention)
             d_scores.addcmul_(attention, d_scores.sum(dim=1, keepdim=True), value=-1)
+            if ctx.hidden is not None:  # a masked score is a constant, also where it gets attention: no key is visible
+                d_scores.masked_fill_(ctx.hidden[index // ctx.heads], 0)
             for channel in range(queries.shape[1]):
                 torch.sum(attention * grad[index, channel, :, None], dim=0, out=d_values[index, channel])
                 torch.sum(d_scores * keys[index, channel], dim=1, out=d_queries[index, channel])
                 torch.sum(d_scores * queries[index, channel, :, None], dim=0, out=d_keys[index, channel])
-        ctx.attentions = []
         shape = grads[0].shape
         d_target, d_key, d_value = (
             d.reshape(shape[0], shape[1], -1, shape[3]).to(grads[0].dtype) for d in (d_queries, d_keys, d_values)

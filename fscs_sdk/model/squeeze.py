@@ -97,8 +97,8 @@ def attend_plainly(target: Tensor, key: Tensor, value: Tensor, visible: Tensor |
     for channel in range(1, channels // HEADS):
         scores = torch.addcmul(scores, target[:, :, channel, :, None], key[:, :, channel, None])
     if visible is not None:
-        scores = scores.masked_fill(~visible[:, None, None, :, None], -1e9)
-    attention = scores.softmax(dim=3)  # eq. 11
+        scores = scores.float().masked_fill(~visible[:, None, None, :, None], -1e9)  # float16 ends at 65504
+    attention = scores.softmax(dim=3).to(value.dtype)  # eq. 11
     context = (attention[:, :, None] * value[:, :, :, None]).sum(dim=4)  # eq. 12
     return context.flatten(1, 2)
 
@@ -140,7 +140,7 @@ class AttentiveSqueeze(nn.Module):
         self.target = SupportConv(in_channels, hidden, kernel, stride)
         self.key = SupportConv(in_channels, hidden, key_kernel, key_stride)
         self.value = SupportConv(in_channels, hidden, key_kernel, key_stride)
-        unchanged = in_channels == out_channels and (2 * self.target.padding - kernel) // stride == -1
+        unchanged = in_channels == out_channels and stride == 1 and 2 * self.target.padding - kernel == -1
         self.shortcut = None if unchanged else Residual(in_channels, out_channels, kernel, stride)
         self.aggregate_norm = GroupNorm(hidden)
         self.aggregate = Residual(hidden, out_channels, 1, 1)

@@ -1,0 +1,311 @@
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+import reference
+from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer, merge
+
+protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
+seeds = st.integers(0, 2**31)
+shot_counts = st.lists(st.integers(1, 5), min_size=1, max_size=4)
+a_protocol = st.sampled_from(PROTOCOLS)
+
+
+def logits_of(*maps: list[list[float]]) -> Tensor:
+    """Shots (K, 2, h, w) whose softmax is these foreground probabilities."""
+    foreground = torch.tensor(maps)
+    return torch.stack([(1 - foreground).log(), foreground.log()], dim=1)
+
+
+def random_logits(seed: int, shots: list[int], size: tuple[int, int] = (4, 5)) -> list[Tensor]:
+    """For each class (K, 2, h, w), some classes mostly foreground and some mostly background."""
+    generator = torch.Generator().manual_seed(seed)
+    tilts = torch.randn(len(shots), generator=generator) * 3
+    tilted = []
+    for count, tilt in zip(shots, tilts, strict=True):
+        logits = torch.randn(count, 2, *size, generator=generator) * 2
+        logits[:, 1] += tilt
+        tilted.append(logits)
+    return tilted
+
+
+def halves(ways: int) -> Tensor:
+    return torch.full((ways,), 0.5)
+
+
+def assert_answers_agree(ours: Inference, theirs: reference.Answer) -> None:
+    torch.testing.assert_close(ours.foreground, theirs.foreground, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours.background, theirs.background, rtol=0, atol=1e-5)
+    assert ours.present.tolist() == theirs.present
+    channels = torch.cat([theirs.background[None], theirs.foreground])
+    for row, column in (ours.mask != theirs.mask).nonzero().tolist():  # only rounding may decide differently
+        chosen = channels[ours.mask[row, column], row, column]
+        torch.testing.assert_close(chosen, channels[theirs.mask[row, column], row, column], rtol=0, atol=1e-6)
+
+
+# ---- By hand ---------------------------------------------------------------------------------------------------------
+
+
+@protocols
+def test_one_class_by_hand(protocol: Protocol) -> None:
+    answer = infer([logits_of([[0.9, 0.2], [0.6, 0.4]])], (2, 2), halves(1), protocol=protocol)
+    torch.testing.assert_close(answer.foreground, torch.tensor([[[0.9, 0.2], [0.6, 0.4]]]))
+    torch.testing.assert_close(answer.background, torch.tensor([[0.1, 0.8], [0.4, 0.6]]))
+    torch.testing.assert_close(answer.scores, torch.tensor([0.9]))
+    assert answer.present.tolist() == [True]
+    assert answer.mask.tolist() == [[1, 0], [1, 0]]
+    assert answer.mask.dtype == torch.int64
+
+
+def test_equation_3_is_the_mean_over_classes() -> None:
+    shots = [logits_of([[0.9, 0.3]]), logits_of([[0.5, 0.1]])]
+    answer = infer(shots, (1, 2), halves(2))
+    torch.testing.assert_close(answer.background, torch.tensor([[0.3, 0.8]]))  # (0.1 + 0.5) / 2, (0.7 + 0.9) / 2
+    assert answer.mask.tolist() == [[1, 0]]
+
+
+def test_authors_background_is_the_geometric_mean_over_classes() -> None:
+    shots = [logits_of([[0.9, 0.3]]), logits_of([[0.6, 0.1]])]
+    answer = infer(shots, (1, 2), halves(2), protocol="authors")
+    torch.testing.assert_close(answer.background, torch.tensor([[0.04, 0.63]]).sqrt())
+
+
+@protocols
+def test_the_larger_of_two_present_classes_wins_a_pixel(protocol: Protocol) -> None:
+    shots = [logits_of([[0.9, 0.6, 0.1]]), logits_of([[0.7, 0.8, 0.2]])]
+    answer = infer(shots, (1, 3), halves(2), protocol=protocol)
+    assert answer.present.tolist() == [True, True]
+    assert answer.mask.tolist() == [[1, 2, 0]]
+
+
+@protocols
+def test_an_absent_class_leaves_its_pixels_to_the_next_best(protocol: Protocol) -> None:
+    shots = [logits_of([[0.8, 0.8, 0.1]]), logits_of([[0.6, 0.2, 0.7]])]
+    answer = infer(shots, (1, 3), torch.tensor([0.9, 0.5]), protocol=protocol)
+    assert answer.present.tolist() == [False, True]
+    assert answer.mask.tolist() == [[2, 0, 2]]
+    torch.testing.assert_close(answer.foreground[0], torch.tensor([[0.8, 0.8, 0.1]]))  # the map itself is not touched
+
+
+@protocols
+def test_nothing_is_a_normal_answer(protocol: Protocol) -> None:
+    answer = infer([logits_of([[0.4, 0.1]])] * 3, (2, 4), halves(3), protocol=protocol)
+    assert answer.present.tolist() == [False] * 3
+    assert not answer.mask.any()
+    assert answer.background.shape == (2, 4)
+
+
+@protocols
+def test_every_class_has_its_own_threshold(protocol: Protocol) -> None:
+    answer = infer([logits_of([[0.4]])] * 3, (1, 1), torch.tensor([0.3, 0.5, 0.39]), protocol=protocol)
+    assert answer.present.tolist() == [True, False, True]
+
+
+@protocols
+@pytest.mark.parametrize(("threshold", "present"), [(0.0, True), (0.5, True), (0.5001, False), (1.0, False)])
+def test_reaching_the_threshold_is_enough(protocol: Protocol, threshold: float, present: bool) -> None:
+    even = torch.zeros(1, 2, 2, 2)
+    answer = infer([even], (2, 2), torch.tensor([threshold]), protocol=protocol)
+    assert answer.present.tolist() == [present]
+
+
+def test_paper_averages_logits_before_the_softmax() -> None:
+    shots = torch.tensor([[[[0.0]], [[4.0]]], [[[0.0]], [[-1.0]]]])
+    answer = infer([shots], (1, 1), halves(1))
+    torch.testing.assert_close(answer.foreground, torch.tensor(1.5).sigmoid().view(1, 1, 1))
+
+
+def test_presence_is_read_before_upsampling() -> None:
+    peak = torch.full((1, 1, 3, 3), 0.1)
+    peak[0, 0, 1, 1] = 0.9
+    for protocol in PROTOCOLS:
+        answer = infer([logits_of(peak[0, 0].tolist())], (2, 2), halves(1), protocol=protocol)
+        assert answer.foreground.max() < 0.5  # corners only: the peak falls between the four pixels
+        assert answer.present.tolist() == [True]
+        torch.testing.assert_close(answer.scores, torch.tensor([0.9]))
+
+
+def test_maps_are_resized_with_aligned_corners() -> None:
+    answer = infer([logits_of([[0.2, 0.6]])], (1, 3), halves(1))
+    torch.testing.assert_close(answer.foreground[0, 0], torch.tensor([0.2, 0.4, 0.6]))
+
+
+@pytest.mark.parametrize(
+    ("peaks", "present"),
+    [((0.9,), True), ((0.9, 0.1), True), ((0.9, 0.1, 0.1), False), ((0.9, 0.9, 0.1, 0.1), True), ((0.1, 0.1), False)],
+)
+def test_authors_presence_needs_half_of_the_votes(peaks: tuple[float, ...], present: bool) -> None:
+    shots = logits_of(*[[[peak, 0.05]] for peak in peaks])
+    assert infer([shots], (1, 2), halves(1), protocol="authors").present.tolist() == [present]
+
+
+def test_merge_takes_the_best_of_background_and_present_classes() -> None:
+    foreground = torch.tensor([[[0.9, 0.4]], [[0.8, 0.3]]])
+    background = torch.tensor([[0.15, 0.65]])
+    assert merge(foreground, background, torch.tensor([True, True])).tolist() == [[1, 0]]
+    assert merge(foreground, background, torch.tensor([False, True])).tolist() == [[2, 0]]
+    assert merge(foreground, background, torch.tensor([False, False])).tolist() == [[0, 0]]
+
+
+def test_saturated_logits_stay_finite() -> None:
+    shots = torch.tensor([[[[1e4, -1e4]], [[-1e4, 1e4]]]])
+    for protocol in PROTOCOLS:
+        answer = infer([shots], (1, 5), halves(1), protocol=protocol)
+        assert torch.isfinite(answer.foreground).all()
+        assert torch.isfinite(answer.background).all()
+        assert answer.mask[0, 0] == 0
+        assert answer.mask[0, -1] == 1
+
+
+def test_half_precision_logits_give_float32_maps() -> None:
+    shots = random_logits(1, [2])
+    low = infer([shots[0].bfloat16()], (4, 5), halves(1))
+    high = infer([shots[0].bfloat16().float()], (4, 5), halves(1))
+    assert low.foreground.dtype == torch.float32
+    torch.testing.assert_close(low.foreground, high.foreground)
+
+
+# ---- Against the literal reference and the authors' program ----------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, shot_counts, a_protocol, st.integers(0, 2**31))
+def test_equals_the_reference(seed: int, shots: list[int], protocol: Protocol, threshold_seed: int) -> None:
+    logits = random_logits(seed, shots)
+    thresholds = torch.rand(len(shots), generator=torch.Generator().manual_seed(threshold_seed))
+    answers = {"paper": reference.paper_answer, "authors": reference.authors_answer}
+    expected = answers[protocol](logits, (6, 7), thresholds.tolist())
+    assert_answers_agree(infer(logits, (6, 7), thresholds, protocol=protocol), expected)
+
+
+def test_equals_the_authors_program(golden: Path) -> None:
+    files = sorted(golden.glob("ifsl_authors_*.safetensors"))
+    assert len(files) == 3
+    for file in files:
+        tensors = load_file(file)
+        shot_logits, log_prob = list(tensors["shot_logits"][0]), tensors["log_prob"][0]
+        size = (log_prob.shape[-2], log_prob.shape[-1])
+        answer = infer(shot_logits, size, halves(len(shot_logits)), protocol="authors")
+        torch.testing.assert_close(answer.background.log(), log_prob[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(answer.foreground.log(), log_prob[1:], rtol=0, atol=1e-5)
+        assert answer.present.tolist() == tensors["presence"][0].bool().tolist()
+        assert torch.equal(answer.mask, tensors["mask"][0].long())
+
+        literal = reference.authors_answer(shot_logits, size, [0.5] * len(shot_logits))
+        torch.testing.assert_close(literal.foreground.log(), log_prob[1:], rtol=0, atol=1e-5)
+        assert torch.equal(literal.mask, tensors["mask"][0].long())
+
+
+@pytest.mark.parametrize(
+    "shots",
+    [
+        torch.zeros(1, 2, 1, 1),  # an exact tie: the background is the first channel of the authors' argmax
+        torch.tensor([[[[0.0]], [[-400.0]]], [[[-300.0]], [[0.0]]]]),  # both means underflow as probabilities
+    ],
+    ids=["tie", "underflow"],
+)
+def test_authors_mask_is_decided_on_log_probabilities_with_the_background_first(shots: Tensor) -> None:
+    assert reference.authors_answer([shots], (1, 1), [0.5]).mask.tolist() == [[0]]
+    answer = infer([shots], (1, 1), halves(1), protocol="authors")
+    assert answer.present.tolist() == [True]
+    assert answer.mask.tolist() == [[0]]
+
+
+# ---- Properties ------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=100)
+@given(seeds, shot_counts, a_protocol, st.integers(1, 9), st.integers(1, 9), st.floats(0.01, 100))
+def test_maps_are_probabilities(
+    seed: int, shots: list[int], protocol: Protocol, height: int, width: int, scale: float
+) -> None:
+    logits = [shot * scale for shot in random_logits(seed, shots)]
+    answer = infer(logits, (height, width), halves(len(shots)), protocol=protocol)
+    assert answer.foreground.shape == (len(shots), height, width)
+    for map_ in (answer.foreground, answer.background, answer.scores):
+        assert map_.min() >= 0
+        assert map_.max() <= 1
+    assert answer.mask.min() >= 0
+    assert answer.mask.max() <= len(shots)
+
+
+@settings(deadline=None, max_examples=100)
+@given(seeds, shot_counts, a_protocol, st.data())
+def test_an_absent_class_is_nowhere_in_the_mask(
+    seed: int, shots: list[int], protocol: Protocol, data: st.DataObject
+) -> None:
+    thresholds = data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(shots), max_size=len(shots)))
+    answer = infer(random_logits(seed, shots), (7, 6), torch.tensor(thresholds), protocol=protocol)
+    for number, present in enumerate(answer.present.tolist(), start=1):
+        assert present or not (answer.mask == number).any()
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, shot_counts, a_protocol, st.randoms(use_true_random=False))
+def test_permuting_the_classes_permutes_the_answers(
+    seed: int, shots: list[int], protocol: Protocol, shuffler: random.Random
+) -> None:
+    logits = random_logits(seed, shots)
+    thresholds = torch.rand(len(shots), generator=torch.Generator().manual_seed(seed))
+    order = list(range(len(shots)))
+    shuffler.shuffle(order)
+    straight = infer(logits, (6, 5), thresholds, protocol=protocol)
+    shuffled = infer([logits[index] for index in order], (6, 5), thresholds[order], protocol=protocol)
+    torch.testing.assert_close(shuffled.foreground, straight.foreground[order], rtol=0, atol=0)
+    torch.testing.assert_close(shuffled.background, straight.background)
+    assert shuffled.present.tolist() == straight.present[order].tolist()
+    names = torch.tensor([0] + [index + 1 for index in order])
+    differs = names[shuffled.mask] != straight.mask
+    background_gap = (straight.foreground.amax(dim=0) - straight.background).abs()
+    assert not differs[background_gap > 1e-6].any()  # the mean over classes is summed in another order
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, shot_counts, a_protocol)
+def test_the_order_of_shots_does_not_matter(seed: int, shots: list[int], protocol: Protocol) -> None:
+    logits = random_logits(seed, shots)
+    straight = infer(logits, (4, 5), halves(len(shots)), protocol=protocol)
+    reversed_ = infer([shot.flip(0) for shot in logits], (4, 5), halves(len(shots)), protocol=protocol)
+    torch.testing.assert_close(reversed_.foreground, straight.foreground)
+    torch.testing.assert_close(reversed_.scores, straight.scores)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, st.floats(0, 1, width=32))
+def test_protocols_agree_for_one_way_and_one_shot(seed: int, threshold: float) -> None:
+    """At the maps' own size: between positions one interpolates probabilities, the other log-probabilities."""
+    logits = random_logits(seed, [1])
+    thresholds = torch.tensor([threshold])
+    paper, authors = (infer(logits, (4, 5), thresholds, protocol=protocol) for protocol in ("paper", "authors"))
+    torch.testing.assert_close(paper.foreground, authors.foreground, rtol=0, atol=1e-6)
+    torch.testing.assert_close(paper.background, authors.background, rtol=0, atol=1e-6)
+    torch.testing.assert_close(paper.scores, authors.scores, rtol=0, atol=1e-6)
+    if abs(paper.scores.item() - threshold) > 1e-6:
+        assert torch.equal(paper.present, authors.present)
+        assert torch.equal(paper.mask, authors.mask)
+
+
+@settings(deadline=None, max_examples=100)
+@given(seeds, shot_counts, st.floats(0, 1, width=32))
+def test_authors_presence_is_a_count_of_votes(seed: int, shots: list[int], threshold: float) -> None:
+    logits = random_logits(seed, shots)
+    answer = infer(logits, (4, 5), torch.full((len(shots),), threshold), protocol="authors")
+    for maps, present in zip(logits, answer.present.tolist(), strict=True):
+        votes = [bool(shot.log_softmax(dim=0)[1].exp().max() >= threshold) for shot in maps]
+        assert present == (2 * sum(votes) >= len(votes))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds, st.integers(2, 5), a_protocol)
+def test_repeating_a_shot_changes_nothing(seed: int, times: int, protocol: Protocol) -> None:
+    once = random_logits(seed, [1, 1])
+    repeated = [once[0].repeat(times, 1, 1, 1), once[1]]
+    one, many = (infer(logits, (6, 6), halves(2), protocol=protocol) for logits in (once, repeated))
+    torch.testing.assert_close(many.foreground, one.foreground)
+    torch.testing.assert_close(many.scores, one.scores)
