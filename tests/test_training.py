@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
+from fscs_sdk import training
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.data import UNKNOWN, Catalogue, _crop_box, canonical, read_source
@@ -211,3 +212,10 @@ def test_settings_survive_saving(tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, excluded_classes=("cat", "cow"))
     config.save(tmp_path / "config.json")
     assert TrainConfig.load(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize("recipe", sorted((Path(training.__file__).parent / "recipes").glob("*.json")), ids=str)
+def test_recipes_are_valid_settings(recipe: Path) -> None:
+    config = TrainConfig.load(recipe)
+    assert config.steps > 0
+    assert dict(config.sources)["voc"] > 0

@@ -29,26 +29,44 @@ def main() -> None:
 @click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Sources.")
 @click.option("--initial", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Head to start from.")
-@click.option("--steps", type=click.IntRange(min=1), default=TrainConfig.steps, show_default=True)
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="All settings, as JSON.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, instead of the settings'.")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out photos of this class. Repeatable.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--bfloat16/--float32", default=True, show_default=True, help="Precision of the head's products.")
 def train(
-    run: Path, data: Path, initial: Path | None, steps: int, exclude: tuple[str, ...], device: str, bfloat16: bool
+    run: Path,
+    data: Path,
+    initial: Path | None,
+    config: Path | None,
+    steps: int | None,
+    exclude: tuple[str, ...],
+    device: str,
+    bfloat16: bool,
 ) -> None:
     """Train a head into the folder RUN; the same command again resumes it.
 
     RUN then holds config.json (all settings), log.csv, checkpoint.pt and head.safetensors (averaged weights, float32).
+    Settings are those of RUN where it was begun before, else those of --config, else the defaults of TrainConfig.
     """
-    config = TrainConfig(steps=steps, excluded_classes=exclude)
-    if (run / "config.json").is_file():
-        config = dataclasses.replace(TrainConfig.load(run / "config.json"), steps=steps)
-    backbone = Backbone(config.backbone)
+    begun = run / "config.json"
+    source = begun if begun.is_file() else config
+    settings = TrainConfig() if source is None else TrainConfig.load(source)
+    settings = dataclasses.replace(
+        settings, steps=steps or settings.steps, excluded_classes=exclude or settings.excluded_classes
+    )
+    backbone = Backbone(settings.backbone)
     backbone.network.load_state_dict(stored_trunk(), strict=False)
-    catalogue = Catalogue(data, config)
+    catalogue = Catalogue(data, settings)
     logger.info(catalogue.describe())
-    start = None if initial is None else learner_from_authors(load_file(initial))
-    Trainer(config, backbone, catalogue, run, initial=start, device=torch.device(device), bfloat16=bfloat16).run()
+    start = None if initial is None else _read_initial(initial)
+    Trainer(settings, backbone, catalogue, run, initial=start, device=torch.device(device), bfloat16=bfloat16).run()
+
+
+def _read_initial(path: Path) -> dict[str, torch.Tensor]:
+    """A head's tensors in float32, under this package's names or the authors'."""
+    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    return learner_from_authors(tensors) if any(name.startswith("learner.") for name in tensors) else tensors
 
 
 @main.command()

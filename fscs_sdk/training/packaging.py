@@ -48,7 +48,6 @@ def package_run(run: Path, name: str) -> float:
     save_file(trunk, folder / BACKBONE_FILE)
     for path in (folder / HEAD_FILE, folder / BACKBONE_FILE):
         path.chmod(0o644)  # safetensors writes files that only their owner may read
-    config.save(folder / "training.json")
     trained = FewShotSegmenter(FewShotNetwork(backbone, head, config.side), name=name)
     change = _largest_change(trained, FewShotSegmenter.from_pretrained(folder))
     if change > TOLERANCE:
