@@ -58,10 +58,10 @@ def demo(model: str, out: Path, device: str) -> None:
     from fscs_sdk.demo import SUPPORTS, overview, run_demo
     from fscs_sdk.segmenter import FewShotSegmenter
 
+    segmenter = FewShotSegmenter.from_pretrained(model, device=device)
     console = Console()
     names = list(SUPPORTS)
     console.print(f"One labelled photo each of: {', '.join(names)}. Which of them are in these photos, and where?\n")
-    segmenter = FewShotSegmenter.from_pretrained(model, device=device)
     table = Table("photo", *names, "right?")
     answers = []
     with console.status("Looking..."):

@@ -16,6 +16,8 @@ from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.weights import ModelFiles, packaged_backbone
 
 METADATA_KEY = "fscs_head"
+#: Input sides in pixels: fewer leave level 3 too few positions to squeeze (``asnet.SUPPORT_SIDES``).
+INPUT_SIDES = range(272, 4097)
 #: Elements up to which a head's tensor is stored in float32 whatever its kernels are stored in.
 LARGEST_EXACT = 4096
 
@@ -77,9 +79,11 @@ def _read_head(path: Path) -> tuple[HeadConfig, dict[str, Tensor]]:
         described = (file.metadata() or {}).get(METADATA_KEY)
     try:
         config = HeadConfig(**json.loads(described or ""))
+        if not isinstance(config.backbone, str) or not isinstance(config.input_side, (int, float)):
+            raise TypeError("a name and a number are needed")
     except (ValueError, TypeError):
         raise ValueError(f"'{path}' is not a head of this SDK: its metadata does not describe one") from None
-    if config.method != "asnet" or config.backbone not in BACKBONES or config.input_side < 1:
+    if config.method != "asnet" or config.backbone not in BACKBONES or config.input_side not in INPUT_SIDES:
         raise ValueError(f"'{path}' describes a model that this version does not know ({config}); update fscs-sdk")
     return config, tensors
 
@@ -104,4 +108,7 @@ def _load_state(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
             f"'{path}' does not fit its network: {len(wrong)} tensors are missing, unknown or of another shape, "
             f"such as '{wrong[0]}'"
         )
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise ValueError(f"'{path}' is damaged: '{broken[0]}' holds values that are not finite; get it again")
     module.load_state_dict(tensors, strict=False)

@@ -91,8 +91,9 @@ class SupportSet:
         temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
         try:
             save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata)
+            temporary.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
             temporary.replace(target)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise OSError(f"cannot write the support set '{target}': {error}; check the folder and its space") from None
         finally:
             temporary.unlink(missing_ok=True)
@@ -110,9 +111,9 @@ class SupportSet:
             raise FileNotFoundError(f"there is no support set '{source}'; check the path, or make one with encode()")
         try:
             with safe_open(source, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["fscs_support_set"])
+                header = dict(json.loads((file.metadata() or {})["fscs_support_set"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, KeyError, ValueError):
+        except (SafetensorError, KeyError, ValueError, TypeError):
             raise ValueError(f"'{source}' is not a support set or is damaged; encode and save it again") from None
         if header.get("format_version") != FORMAT_VERSION:
             raise ValueError(
@@ -131,7 +132,7 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         count = sum(name.startswith(f"{level}.") for name in tensors)
         features.append(tuple(tensors[f"{level}.{index}"] for index in range(count)))
     supports = SupportSet(
-        names=tuple(str(name) for name in header["names"]),
+        names=tuple(header["names"]),
         class_index=tensors["class_index"],
         features=tuple(features),
         masks=tensors["masks"],
@@ -139,12 +140,27 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         thresholds=tensors["thresholds"],
         model=str(header["model"]),
     )
-    shots = len(supports.class_index)
+    index, thresholds = supports.class_index, supports.thresholds
+    parse_supports({name: Shot("") for name in supports.names})  # the names must be names
+    if not isinstance(header["names"], list) or len(set(supports.names)) != len(supports):
+        raise ValueError("the names are not a list of different names")
+    if index.dtype != torch.int64 or not torch.equal(index, index.sort().values):
+        raise ValueError("the shots do not stand in the order of their classes")
+    if not bool(((thresholds >= 0) & (thresholds <= 1)).all()):
+        raise ValueError("a threshold is outside [0, 1]")
+    shots = len(index)
     lengths = {len(t) for t in (supports.masks, supports.tagged, *(m for level in features for m in level))}
-    classes = set(supports.class_index.tolist())
-    if lengths != {shots} or len(supports.thresholds) != len(supports) or classes != set(range(len(supports))):
+    classes = set(index.tolist())
+    if lengths != {shots} or len(thresholds) != len(supports) or classes != set(range(len(supports))):
         raise ValueError("the parts do not fit together")
     return supports
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], default: Tensor) -> Tensor:

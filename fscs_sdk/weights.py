@@ -70,7 +70,7 @@ def locate(
     if isinstance(name, str) and name in manifest():
         return _manifest_files(name)
     path = Path(name)
-    if path.is_dir():
+    if os.fspath(name) and path.is_dir():
         return ModelFiles.in_folder(path)
     if path.suffix == ".safetensors":
         return ModelFiles(path, path.with_name(BACKBONE_FILE))

@@ -1,0 +1,159 @@
+"""Who imports whom, what an import costs, and which names are public."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fscs_sdk
+
+PACKAGE = Path(fscs_sdk.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+#: What each part may import of ours, wherever in its file the import stands; a name stands for what is below it too.
+ALLOWED = {
+    "fscs_sdk.images": (),
+    "fscs_sdk.weights": (),
+    "fscs_sdk.prediction": ("formats",),
+    "fscs_sdk.formats": ("prediction",),
+    "fscs_sdk.supports": ("images", "model"),
+    "fscs_sdk.loading": ("model", "weights"),
+    "fscs_sdk.model": ("model",),
+    "fscs_sdk.segmenter": ("images", "loading", "model", "prediction", "supports", "weights"),
+    "fscs_sdk.evaluation": ("evaluation", "images", "model", "prediction", "segmenter", "supports"),
+}
+#: What is slow to load or need not be there.
+HEAVY = ("torch", "numpy", "timm", "torchvision", "cv2", "matplotlib", "rich", "huggingface_hub", "PIL", "safetensors")
+
+
+def imported(node, module):
+    """The modules of ours that an import statement may load, in full."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+        parents = package.split(".")
+        source = ".".join([*parents[: len(parents) - node.level + 1], node.module or ""]) if node.level else node.module
+        source = source.rstrip(".")
+        names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    else:
+        return set()
+    return {name for name in names if name in MODULES and name != "fscs_sdk"}
+
+
+def imports_of(module, *, lazy=True):
+    """All modules of ours that a module imports; without ``lazy`` only those that its own import loads."""
+    nodes = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
+    found = set()
+    while nodes:
+        node = nodes.pop()
+        found |= imported(node, module)
+        function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if lazy or not (function or checking):
+            nodes.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def below(module, parent):
+    return module == parent or module.startswith(f"{parent}.")
+
+
+def test_the_walk_sees_imports_of_every_kind():
+    assert "fscs_sdk.formats" in imports_of("fscs_sdk.prediction")
+    assert "fscs_sdk.formats" not in imports_of("fscs_sdk.prediction", lazy=False)
+    assert {"fscs_sdk.images", "fscs_sdk.loading"} <= imports_of("fscs_sdk.segmenter", lazy=False)
+    for text, expected in {
+        "from . import images": "fscs_sdk.images",
+        "from .model import asnet": "fscs_sdk.model.asnet",
+        "from fscs_sdk import images": "fscs_sdk.images",
+        "import fscs_sdk.model.asnet as network": "fscs_sdk.model.asnet",
+    }.items():
+        assert expected in imported(ast.parse(text).body[0], "fscs_sdk.segmenter")
+    assert "fscs_sdk.images" in imported(ast.parse("from ..images import read_image").body[0], "fscs_sdk.model.asnet")
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_part_imports_only_what_the_design_allows(part):
+    modules = [module for module in MODULES if below(module, part)]
+    assert modules, f"{part} is gone: take it out of ALLOWED"
+    for module in modules:
+        for other in imports_of(module):
+            assert any(below(other, f"fscs_sdk.{name}") for name in ALLOWED[part]), f"{module} imports {other}"
+
+
+def test_nothing_imports_the_training():
+    for module in MODULES:
+        if not below(module, "fscs_sdk.training"):
+            assert not [other for other in imports_of(module) if below(other, "fscs_sdk.training")], module
+
+
+def test_nothing_imports_the_command_line():
+    for module in MODULES:
+        assert "fscs_sdk.cli" not in imports_of(module), module
+
+
+def test_no_import_comes_back_to_where_it_began():
+    waiting = {module: imports_of(module, lazy=False) - {module} for module in MODULES if module != "fscs_sdk"}
+    done = set()
+    while waiting:
+        ready = {module for module, others in waiting.items() if others <= done | {"fscs_sdk"}}
+        assert ready, f"these import each other: {sorted(waiting)}"
+        done |= ready
+        waiting = {module: others for module, others in waiting.items() if module not in ready}
+
+
+def loaded_by(statement):
+    """The modules that a fresh interpreter holds after a statement."""
+    command = [sys.executable, "-W", "error", "-c", f"import sys; {statement}; print(*sys.modules)"]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent).stdout.split()
+
+
+@pytest.mark.parametrize("statement", ["import fscs_sdk", "import fscs_sdk; dir(fscs_sdk)"])
+def test_the_package_alone_loads_nothing_heavy(statement):
+    loaded = loaded_by(statement)
+    assert "fscs_sdk" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_the_help_of_the_command_loads_nothing_heavy():
+    loaded = loaded_by("import fscs_sdk.cli")
+    assert "fscs_sdk.cli" in loaded
+    assert not (set(HEAVY) - {"rich"}) & set(loaded)
+
+
+def test_the_names_of_the_models_cost_no_torch():
+    assert not {"torch", "huggingface_hub"} & set(loaded_by("from fscs_sdk import list_models; list_models()"))
+
+
+def test_the_segmenter_loads_no_drawing_no_hub_and_no_training():
+    loaded = set(loaded_by("from fscs_sdk import FewShotSegmenter"))
+    assert "torch" in loaded
+    assert not {"cv2", "matplotlib", "rich", "click", "huggingface_hub", "timm", "torchvision"} & loaded
+    assert not [module for module in loaded if module.startswith(("fscs_sdk.training", "fscs_sdk.evaluation"))]
+
+
+def test_the_public_names():
+    public = ["FewShotSegmenter", "Prediction", "Shot", "SupportSet", "__version__", "list_models"]
+    assert fscs_sdk.__all__ == public
+    assert dir(fscs_sdk) == public
+    for name in public:
+        assert getattr(fscs_sdk, name) is not None
+    assert fscs_sdk.FewShotSegmenter.__module__ == "fscs_sdk.segmenter"
+    assert fscs_sdk.__version__.count(".") == 2
+
+
+def test_every_public_name_can_be_imported_at_once():
+    names = {}
+    exec("from fscs_sdk import *", names)
+    assert set(fscs_sdk.__all__) <= set(names)
+
+
+@pytest.mark.parametrize("name", ["Segmenter", "_HOMES_", "load_network", "torch"])
+def test_an_unknown_name_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match=f"module 'fscs_sdk' has no attribute '{name}'"):
+        getattr(fscs_sdk, name)

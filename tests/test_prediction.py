@@ -1,0 +1,107 @@
+"""Prediction as a value: what it says of itself, the mask of one class, and its picture."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import photo
+from fscs_sdk import Prediction
+
+quick = settings(max_examples=40, deadline=None, database=None)
+
+
+def prediction(height=60, width=80, scores=(0.93, 0.08), mask=None, names=None):
+    """An answer of any size; a class is present from 0.5 on. Without a mask only the first class is in it."""
+    names = names or ("dog", "cat", "bird", "cow")[: len(scores)]
+    if mask is None:
+        mask = np.zeros((height, width), dtype=np.uint8)
+        if scores[0] >= 0.5:
+            mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+    return Prediction(
+        names=names,
+        scores=dict(zip(names, scores, strict=True)),
+        present={name: score >= 0.5 for name, score in zip(names, scores, strict=True)},
+        foreground=np.zeros((len(names), height, width), dtype=np.float32),
+        background=np.ones((height, width), dtype=np.float32),
+        mask=mask,
+        image=photo(1, height, width),
+    )
+
+
+def test_it_says_which_classes_are_there():
+    assert repr(prediction()) == "Prediction(80x60; dog: present (0.93), cat: absent (0.08))"
+
+
+def test_it_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        prediction().mask = None
+
+
+@quick
+@given(st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_the_masks_of_the_classes_and_the_background_share_out_the_photo(classes, seed):
+    names = tuple(f"class {number}" for number in range(classes))
+    dtype = np.uint8 if classes <= 255 else np.uint16
+    mask = np.random.default_rng(seed).integers(0, classes + 1, (9, 11)).astype(dtype)
+    answer = prediction(9, 11, scores=(1.0,) * classes, mask=mask, names=names)
+    rebuilt = np.zeros((9, 11), dtype=int)
+    for number, name in enumerate(names, start=1):
+        selected = answer.class_mask(name)
+        assert selected.dtype == np.bool_
+        assert selected.shape == (9, 11)
+        rebuilt += number * selected
+    assert (rebuilt == mask).all()
+
+
+def test_the_mask_of_a_class_is_a_copy():
+    answer = prediction()
+    answer.class_mask("dog")[:] = False
+    assert answer.class_mask("dog").any()
+
+
+def test_an_unknown_class_is_named():
+    with pytest.raises(KeyError, match=r"'cow' is not one of the classes \['dog', 'cat'\]"):
+        prediction().class_mask("cow")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 400), (400, 8), (120, 240), (300, 500)])
+def test_a_picture_of_any_size(size):
+    answer = prediction(*size)
+    before = answer.image.copy(), answer.mask.copy()
+    picture = answer.plot()
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    assert picture.shape[2] == 3
+    scale = picture.shape[1] // size[1]
+    assert picture.shape[1] == scale * size[1] >= min(240, size[1])
+    assert picture.shape[0] > scale * size[0]  # the legend
+    assert (answer.image == before[0]).all()
+    assert (answer.mask == before[1]).all()
+
+
+def test_a_photo_with_nothing_in_it_is_shown_as_it_is():
+    answer = prediction(200, 300, scores=(0.2, 0.1))
+    assert (answer.plot()[:200] == answer.image).all()
+
+
+def test_what_is_there_is_tinted_and_what_is_far_from_it_is_not():
+    answer = prediction(200, 300)
+    picture, dog = answer.plot()[:200], answer.class_mask("dog")
+    assert (picture[dog] != answer.image[dog]).any(axis=-1).mean() > 0.9
+    assert (picture[120:] == answer.image[120:]).all()
+
+
+def test_the_legend_has_a_row_for_every_class_present_or_not():
+    rows = [prediction(200, 300, scores=scores).plot().shape[0] for scores in ((0.9,), (0.9, 0.1), (0.9, 0.1, 0.1))]
+    assert rows[0] < rows[1] < rows[2]
+    assert rows[2] - rows[1] == rows[1] - rows[0]
+
+
+def test_the_embedded_models_answer_can_be_shown(model):
+    from fscs_sdk import Shot
+
+    answer = model.predict(photo(5, 240, 320), {"dog": Shot(photo(1)), "cat": Shot(photo(2))})
+    assert answer.plot().shape[1] == 320

@@ -1,0 +1,732 @@
+"""FewShotSegmenter: the contract on the embedded model, and on a toy network where many predictions are needed."""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from conftest import box_mask, photo
+from fscs_sdk import FewShotSegmenter, Shot, SupportSet
+from fscs_sdk.model.network import FewShotNetwork
+from fscs_sdk.segmenter import PHOTOS_AT_ONCE
+
+CLOSE = 1e-5  # the most that another order of the same sums may change a map
+PNG = io.BytesIO()
+Image.fromarray(photo(7)).save(PNG, "PNG")
+PNG_BYTES = PNG.getvalue()
+
+
+class ToyBackbone(torch.nn.Module):
+    """Stands in for a backbone: the photo's colours on a grid of 4 x 4, the same for every level."""
+
+    def forward(self, photos):
+        colors = F.adaptive_avg_pool2d(photos.float() / 255, 4)
+        return ((colors,), (colors,), (colors,))
+
+
+class ToyHead(torch.nn.Module):
+    """Stands in for a head: how alike is each query colour to the support's mean colour under its mask?"""
+
+    def forward(self, query, support, support_mask):
+        colors = support[0][0]
+        weights = torch.ones_like(colors[:, :1])
+        if support_mask is not None:
+            weights = F.adaptive_avg_pool2d(support_mask[:, None], 4) + 1e-6
+        prototype = (colors * weights).sum((2, 3)) / weights.sum((2, 3))
+        logits = 30 * (torch.einsum("qchw,pc->phw", query[0][0], prototype) - 0.9)
+        return torch.stack([-logits, logits], dim=1)
+
+
+def toy(protocol="paper"):
+    network = FewShotNetwork(ToyBackbone(), ToyHead(), 32)
+    return FewShotSegmenter(network, name="toy", device="cpu", protocol=protocol)
+
+
+def check_contract(prediction, supports, image):
+    """What every prediction promises, whatever the weights."""
+    names, (height, width) = supports.names, image.shape[:2]
+    assert prediction.names == names
+    assert list(prediction.scores) == list(prediction.present) == list(names)
+    assert all(type(value) is float and 0 <= value <= 1 for value in prediction.scores.values())
+    assert all(type(value) is bool for value in prediction.present.values())
+    assert prediction.image.dtype == np.uint8
+    assert (prediction.image == image).all()
+    assert prediction.foreground.dtype == prediction.background.dtype == np.float32
+    assert prediction.foreground.shape == (len(names), height, width)
+    assert prediction.background.shape == prediction.mask.shape == (height, width)
+    for maps in (prediction.foreground, prediction.background):
+        assert maps.min() >= 0
+        assert maps.max() <= 1
+    check_presence(prediction, supports.thresholds)
+    check_mask(prediction)
+
+
+def check_presence(prediction, thresholds):
+    for (name, score), threshold in zip(prediction.scores.items(), thresholds.tolist(), strict=True):
+        assert prediction.present[name] == (score >= threshold)
+
+
+def check_mask(prediction):
+    """Eq. 5, and that no absent class is anywhere."""
+    assert prediction.mask.dtype == (np.uint8 if len(prediction.names) <= 255 else np.uint16)
+    present = np.array([prediction.present[name] for name in prediction.names])
+    assert present[np.unique(prediction.mask[prediction.mask > 0]).astype(int) - 1].all()
+    best = np.where(present[:, None, None], prediction.foreground, -1).max(axis=0)
+    chosen = np.concatenate([prediction.background[None], prediction.foreground])
+    chosen = np.take_along_axis(chosen, prediction.mask[None].astype(int), axis=0)[0]
+    assert (chosen >= np.maximum(best, prediction.background) - 1e-6).all()
+
+
+def same(first, second):
+    """Bit for bit."""
+    return (
+        (first.names, first.scores, first.present) == (second.names, second.scores, second.present)
+        and first.mask.dtype == second.mask.dtype
+        and all(
+            np.array_equal(getattr(first, name), getattr(second, name))
+            for name in ("foreground", "background", "mask", "image")
+        )
+    )
+
+
+def same_supports(first, second):
+    tensors = [(s.class_index, s.masks, s.tagged, s.thresholds, *itertools.chain(*s.features)) for s in (first, second)]
+    return (first.names, first.model) == (second.names, second.model) and all(map(torch.equal, *tensors))
+
+
+def assert_close(first, second):
+    """Up to rounding; so where two answers are equally probable, or a score is its threshold, no mask is compared."""
+    np.testing.assert_allclose(list(first.scores.values()), list(second.scores.values()), atol=CLOSE)
+    np.testing.assert_allclose(first.foreground, second.foreground, atol=CLOSE)
+    np.testing.assert_allclose(first.background, second.background, atol=CLOSE)
+
+
+@contextlib.contextmanager
+def backbone_passes(model):
+    """A list that receives the number of photos of every pass through the backbone."""
+    passes = []
+    handle = model.network.backbone.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+@pytest.fixture(scope="module")
+def pets(model):
+    """Three classes: masked, mixed, and tagged only."""
+    mask = box_mask()
+    return model.encode(
+        {"dog": [photo(1), mask], "cat": [Shot(photo(2), mask), Shot(photo(3))], "bird": [Shot(photo(4))]}
+    )
+
+
+@pytest.fixture(scope="module")
+def authors(model):
+    """The same network under the authors' protocol, and so of the same identity."""
+    return FewShotSegmenter(model.network, name="asnet-mini", device="cpu", protocol="authors")
+
+
+# ------------------------------------------------------------------------------------------------------- the answer
+
+
+@pytest.mark.parametrize("protocol", ["paper", "authors"])
+@pytest.mark.parametrize("threshold", [0, 0.3, 0.5, 0.9, 1])
+def test_every_promise_of_a_prediction(model, authors, pets, protocol, threshold):
+    supports = pets.with_thresholds(threshold)
+    segmenter = model if protocol == "paper" else authors
+    prediction = segmenter.predict(photo(5), supports)
+    check_contract(prediction, supports, photo(5))
+    if threshold == 0:
+        assert all(prediction.present.values())
+
+
+def test_a_class_reported_absent_is_nowhere_in_the_mask(model, pets):
+    query = photo(1)
+    everything = model.predict(query, pets.with_thresholds(0))
+    shown = [name for name in pets.names if everything.class_mask(name).any()]
+    assert shown, "no class has a pixel, so this test could not fail: choose another photo"
+    for name in shown:
+        score = everything.scores[name]
+        supports = pets.with_thresholds(0).with_thresholds({name: min(1.0, score + 1e-3)})
+        prediction = model.predict(query, supports)
+        check_contract(prediction, supports, query)
+        if score < 1:
+            assert not prediction.present[name]
+            assert not prediction.class_mask(name).any()
+
+
+@settings(max_examples=80, deadline=None, database=None)
+@given(data=st.data())
+def test_every_promise_for_any_ways_shots_thresholds_and_sizes(data):
+    segmenter = toy(data.draw(st.sampled_from(["paper", "authors"])))
+    shots = st.tuples(st.integers(0, 50), st.booleans())
+    classes = data.draw(st.lists(st.lists(shots, min_size=1, max_size=4), min_size=1, max_size=5))
+    supports = {
+        f"class {number}": [Shot(photo(seed, 20, 24), box_mask(20, 24) if masked else None) for seed, masked in shots]
+        for number, shots in enumerate(classes)
+    }
+    threshold = {name: data.draw(st.sampled_from([0, 0.3, 0.5, 0.9, 1])) for name in supports}
+    query = photo(data.draw(st.integers(0, 50)), data.draw(st.integers(8, 70)), data.draw(st.integers(8, 70)))
+    encoded = segmenter.encode(supports, threshold=threshold)
+    prediction = segmenter.predict(query, encoded)
+    check_contract(prediction, encoded, query)
+    if segmenter.protocol == "paper":
+        np.testing.assert_allclose(prediction.background, 1 - prediction.foreground.mean(axis=0), atol=1e-6)
+    assert same(prediction, segmenter.predict(query, encoded))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 300), (211, 33), (288, 288)])
+def test_answers_have_the_photos_own_size(model, pets, height, width):
+    query = photo(1, height, width)
+    check_contract(model.predict(query, pets), pets, query)
+
+
+def test_the_order_of_the_classes_only_orders_the_answers(model):
+    classes = {"dog": [photo(1), box_mask()], "cat": [(photo(2), box_mask()), (photo(3), box_mask())]}
+    classes["bird"] = Shot(photo(4))
+    first = model.predict(photo(1), classes)
+    for order in itertools.permutations(classes):
+        second = model.predict(photo(1), {name: classes[name] for name in order})
+        assert second.names == order
+        back = [second.names.index(name) for name in first.names]
+        reordered = dataclasses.replace(
+            second,
+            names=first.names,
+            scores={name: second.scores[name] for name in first.names},
+            present={name: second.present[name] for name in first.names},
+            foreground=second.foreground[back],
+        )
+        assert_close(first, reordered)
+        ranked = np.sort(np.concatenate([first.foreground, first.background[None]]), axis=0)
+        clear = ranked[-1] - ranked[-2] > 10 * CLOSE
+        if all(abs(score - 0.5) > CLOSE for score in first.scores.values()):
+            assert clear.any()
+            for name in classes:
+                assert np.array_equal(first.class_mask(name)[clear], second.class_mask(name)[clear])
+
+
+def test_a_class_is_judged_without_regard_to_the_others(model, pets):
+    together = model.predict(photo(5), pets)
+    alone = {"dog": [photo(1), box_mask()], "bird": Shot(photo(4))}
+    for name, shots in alone.items():
+        prediction = model.predict(photo(5), {name: shots})
+        index = together.names.index(name)
+        assert prediction.scores[name] == pytest.approx(together.scores[name], abs=CLOSE)
+        np.testing.assert_allclose(prediction.foreground[0], together.foreground[index], atol=CLOSE)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "authors"])
+def test_the_same_shot_many_times_is_one_shot(model, authors, protocol):
+    segmenter = model if protocol == "paper" else authors
+    shot = (photo(1), box_mask())
+    assert_close(segmenter.predict(photo(5), {"dog": [shot]}), segmenter.predict(photo(5), {"dog": [shot] * 5}))
+
+
+def test_another_shot_changes_the_answer(model):
+    one = model.predict(photo(5), {"dog": [photo(1), box_mask()]})
+    two = model.predict(photo(5), {"dog": [(photo(1), box_mask()), (photo(2), box_mask())]})
+    assert not np.allclose(one.foreground, two.foreground, atol=10 * CLOSE)
+
+
+def test_a_mask_says_more_than_a_tag(model):
+    tagged = model.predict(photo(5), {"dog": Shot(photo(1))})
+    masked = model.predict(photo(5), {"dog": Shot(photo(1), box_mask())})
+    assert not np.allclose(tagged.foreground, masked.foreground, atol=10 * CLOSE)
+
+
+def test_a_tag_is_a_mask_of_the_whole_photo(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mask is full
+        full = model.encode({"dog": [photo(1), np.ones((60, 80), dtype=np.bool_)]})
+    tagged = model.encode({"dog": Shot(photo(1))})
+    assert tagged.tagged.tolist() == [True]
+    assert full.tagged.tolist() == [False]
+    assert_close(model.predict(photo(5), full), model.predict(photo(5), tagged))
+
+
+def test_for_one_way_and_one_shot_the_protocols_agree(model, authors):
+    supports = model.encode({"dog": [photo(1), box_mask()]})
+    paper, other = model.predict(photo(5), supports), authors.predict(photo(5), supports)
+    assert other.scores["dog"] == pytest.approx(paper.scores["dog"], abs=CLOSE)
+    # Not the maps: paper brings probabilities to the photo's size, authors their logarithms. At its corners they meet.
+    corners = (slice(None), [0, 0, -1, -1], [0, -1, 0, -1])
+    np.testing.assert_allclose(other.foreground[corners], paper.foreground[corners], atol=CLOSE)
+    np.testing.assert_allclose(other.background, 1 - other.foreground[0], atol=0.1)
+    assert other.present == paper.present
+
+
+def test_for_several_shots_the_protocols_differ(model, authors):
+    supports = model.encode({"dog": [(photo(seed), box_mask()) for seed in (1, 2, 3)]})
+    paper, other = model.predict(photo(5), supports), authors.predict(photo(5), supports)
+    assert not np.allclose(paper.foreground, other.foreground, atol=10 * CLOSE)
+
+
+def test_the_same_call_gives_the_same_answer(model, pets):
+    first = model.predict(photo(5), pets)
+    model.predict(photo(6), {"other": [photo(8), box_mask()]})  # leaves no trace
+    assert same(first, model.predict(photo(5), pets))
+
+
+def test_nothing_that_the_caller_passed_is_changed(model):
+    query, support, mask = photo(5), photo(1), box_mask()
+    tensor = torch.from_numpy(photo(2)).permute(2, 0, 1)
+    before = [query.copy(), support.copy(), mask.copy(), tensor.clone()]
+    for array in (query, support, mask):
+        array.flags.writeable = False
+    shots = [(support, mask), Shot(tensor)]
+    classes = {"dog": shots}
+    prediction = model.predict(query, classes)
+    assert list(classes) == ["dog"]
+    assert classes["dog"] is shots
+    assert len(shots) == 2
+    for array, copy in zip([query, support, mask, tensor], before, strict=True):
+        assert (array == copy).all()
+    prediction.image[:] = 0
+    assert (query == before[0]).all()
+
+
+# --------------------------------------------------------------------------------------------- the ways to the answer
+
+
+def test_encoding_first_changes_nothing(model):
+    classes = {"dog": [photo(1), box_mask()], "cat": [Shot(photo(2))]}
+    assert same(model.predict(photo(5), classes), model.predict(photo(5), model.encode(classes)))
+
+
+def test_a_list_a_loop_and_a_stream_are_the_same(model, pets):
+    queries = [photo(5), photo(6, 40, 30), photo(7)]
+    loop = [model.predict(query, pets) for query in queries]
+    for answers in (model.predict(queries, pets), model.predict(tuple(queries), pets), [*model.stream(queries, pets)]):
+        assert len(answers) == len(loop)
+        assert all(map(same, answers, loop))
+
+
+def test_a_list_of_one_gives_a_list_of_one(model, pets):
+    answers = model.predict([photo(5)], pets)
+    assert isinstance(answers, list)
+    assert len(answers) == 1
+    assert same(answers[0], model.predict(photo(5), pets))
+
+
+def test_no_query_no_answer(model, pets):
+    assert model.predict([], pets) == []
+    assert list(model.stream(iter(()), pets)) == []
+
+
+def test_a_stream_takes_a_photo_only_when_its_answer_is_asked_for():
+    segmenter = toy()
+    supports = segmenter.encode({"dog": [photo(1), box_mask()]})
+    taken = []
+
+    def photos():
+        for seed in range(5):
+            taken.append(seed)
+            yield photo(seed)
+
+    stream = segmenter.stream(photos(), supports)
+    assert iter(stream) is stream
+    assert taken == []
+    for count in range(1, 4):
+        next(stream)
+        assert taken == list(range(count))
+
+
+def test_a_stream_encodes_its_supports_once_and_at_once():
+    segmenter = toy()
+    with backbone_passes(segmenter) as passes:
+        stream = segmenter.stream([photo(5), photo(6)], {"dog": [photo(1), box_mask()], "cat": Shot(photo(2))})
+        assert passes == [2]
+        list(stream)
+        assert passes == [2, 1, 1]
+
+
+def test_a_bad_photo_ends_a_stream_only_when_it_is_reached():
+    segmenter = toy()
+    stream = segmenter.stream([photo(5), b"", photo(6)], {"dog": [photo(1), box_mask()]})
+    next(stream)
+    with pytest.raises(ValueError, match=r"query 2 is empty \(0 bytes\): save or copy it again"):
+        next(stream)
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(1, 1), (1, 3), (3, 1), (2, 5)])
+def test_every_photo_passes_the_backbone_once(model, ways, shots):
+    classes = {str(way): [(photo(shots * way + shot), box_mask()) for shot in range(shots)] for way in range(ways)}
+    with backbone_passes(model) as passes:
+        supports = model.encode(classes)
+    assert sum(passes) == ways * shots
+    assert max(passes) <= PHOTOS_AT_ONCE
+    with backbone_passes(model) as passes:
+        model.predict(photo(100), supports)
+    assert passes == [1]
+
+
+def test_the_supports_of_a_list_of_queries_pass_the_backbone_once(model):
+    with backbone_passes(model) as passes:
+        model.predict([photo(5), photo(6)], {"dog": [photo(1), box_mask()], "cat": Shot(photo(2))})
+    assert sum(passes) == 2 + 2
+
+
+def test_an_encoded_query_meets_any_number_of_supports(model, pets):
+    with backbone_passes(model) as passes:
+        query = model.encode_query(photo(5))
+        answers = [model.infer(query, pets.with_thresholds(threshold)) for threshold in (0.2, 0.8)]
+    assert passes == [1]
+    assert query.size == (60, 80)
+    assert torch.equal(answers[0].foreground, answers[1].foreground)
+    assert np.array_equal(model.predict(photo(5), pets).foreground, answers[0].foreground.numpy())
+
+
+def test_the_number_of_pairs_at_once_changes_no_answer(model, pets, monkeypatch):
+    first = model.predict(photo(5), pets)
+    for at_once in (1, 3):
+        monkeypatch.setattr("fscs_sdk.segmenter.PAIRS_AT_ONCE", {"cpu": at_once})
+        assert_close(first, model.predict(photo(5), pets))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(lambda path: path, id="path"),
+        pytest.param(str, id="string"),
+        pytest.param(lambda path: path.read_bytes(), id="bytes"),
+        pytest.param(lambda path: io.BytesIO(path.read_bytes()), id="file object"),
+        pytest.param(Image.open, id="PIL"),
+        pytest.param(lambda path: np.asarray(Image.open(path)), id="numpy"),
+        pytest.param(lambda path: torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1), id="torch"),
+    ],
+)
+def test_a_photo_is_the_same_photo_in_every_form(model, form, tmp_path):
+    path, mask = tmp_path / "photo.png", box_mask()
+    path.write_bytes(PNG_BYTES)
+    supports = model.encode({"dog": [form(path), mask]})
+    assert same_supports(supports, model.encode({"dog": [photo(7), mask]}))
+    assert same(model.predict(form(path), supports), model.predict(photo(7), supports))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_reduced_precision_runs_and_stays_near(model, pets, dtype):
+    segmenter = FewShotSegmenter(model.network, name="asnet-mini", device="cpu", dtype=dtype)
+    supports = segmenter.encode({"dog": [photo(1), box_mask()], "cat": Shot(photo(2))})
+    assert all(feature.dtype == torch.float32 for feature in itertools.chain(*supports.features))
+    prediction = segmenter.predict(photo(5), supports)
+    check_contract(prediction, supports, photo(5))
+    full = model.predict(photo(5), supports)
+    difference = np.abs(prediction.foreground - full.foreground)
+    assert difference.mean() <= (0 if dtype == "float32" else 0.05)  # single pixels on an edge may turn
+
+
+def test_half_precision_runs(model):
+    segmenter = FewShotSegmenter(model.network, name="asnet-mini", device="cpu", dtype="float16")
+    supports = segmenter.encode({"dog": [photo(1), box_mask()]})
+    check_contract(segmenter.predict(photo(5), supports), supports, photo(5))
+
+
+def repeated(supports, count):
+    """The first shot of a set as ``count`` classes."""
+    return dataclasses.replace(
+        supports,
+        names=tuple(f"class {number}" for number in range(1, count + 1)),
+        class_index=torch.arange(count),
+        features=tuple(tuple(f[:1].expand(count, -1, -1, -1) for f in level) for level in supports.features),
+        masks=supports.masks[:1].expand(count, -1, -1),
+        tagged=supports.tagged[:1].expand(count),
+        thresholds=supports.thresholds[:1].expand(count),
+    )
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(1, np.uint8), (255, np.uint8), (256, np.uint16), (300, np.uint16)])
+def test_the_mask_holds_the_number_of_the_last_class(count, dtype):
+    segmenter = toy()
+    supports = repeated(segmenter.encode({"dog": Shot(photo(1))}), count).with_thresholds(1)
+    supports = supports.with_thresholds({f"class {count}": 0.0})
+    prediction = segmenter.predict(photo(1), supports)
+    check_contract(prediction, supports, photo(1))
+    assert prediction.mask.dtype == dtype
+    assert prediction.mask.max() == count
+
+
+# --------------------------------------------------------------------------------------------------------- supports
+
+
+def support_forms(path, mask_path):
+    """Every way to write the one shot of photo 7 with the box mask."""
+    image, mask = photo(7), box_mask()
+    return {
+        "list": [image, mask],
+        "tuple": (image, mask),
+        "list of tuples": [(image, mask)],
+        "list of lists": [[image, mask]],
+        "tuple of lists": ([image, mask],),
+        "shot": Shot(image, mask),
+        "list of shots": [Shot(image, mask)],
+        "paths": [path, str(mask_path)],
+        "path and array": [str(path), mask],
+        "bytes": [path.read_bytes(), mask_path.read_bytes()],
+        "mask as 0 and 1": [image, mask.astype(np.uint8)],
+        "mask as floats": [image, mask.astype(np.float32)],
+        "mask as tensor": [image, torch.from_numpy(mask)],
+    }
+
+
+def test_every_form_of_a_shot_is_the_same_shot(tmp_path):
+    segmenter = toy()
+    path, mask_path = tmp_path / "photo.png", tmp_path / "mask.png"
+    path.write_bytes(PNG_BYTES)
+    Image.fromarray(box_mask()).save(mask_path)
+    expected = segmenter.encode({"x": Shot(photo(7), box_mask())})
+    assert len(expected) == 1
+    for form, value in support_forms(path, mask_path).items():
+        assert same_supports(segmenter.encode({"x": value}), expected), form
+
+
+def test_several_shots_and_classes_keep_their_order(model):
+    mask = box_mask()
+    classes = {"b": [(photo(1), mask), [photo(2), mask], Shot(photo(3))], "a": Shot(photo(4)), "c": (photo(5), mask)}
+    supports = model.encode(classes)
+    assert supports.names == ("b", "a", "c")
+    assert supports.class_index.tolist() == [0, 0, 0, 1, 2]
+    assert supports.tagged.tolist() == [False, False, True, True, False]
+    assert supports.masks[supports.tagged].all()
+    assert not supports.masks[~supports.tagged].all()
+    assert supports.thresholds.tolist() == [0.5, 0.5, 0.5]
+    for number, (value, seed) in enumerate([((photo(1), mask), 1), ((photo(2), mask), 2), (Shot(photo(3)), 3)]):
+        single = model.encode({"b": [value]})
+        for level, single_level in zip(supports.features, single.features, strict=True):
+            for feature, single_feature in zip(level, single_level, strict=True):
+                torch.testing.assert_close(feature[number], single_feature[0], atol=CLOSE, rtol=0, msg=f"shot {seed}")
+
+
+def test_more_photos_than_fit_into_one_pass_keep_their_order():
+    segmenter = toy()
+    count = 2 * PHOTOS_AT_ONCE + 1
+    supports = segmenter.encode({"dog": [Shot(photo(seed)) for seed in range(count)]})
+    for seed in range(count):
+        single = segmenter.encode({"dog": Shot(photo(seed))})
+        torch.testing.assert_close(supports.features[0][0][seed], single.features[0][0][0])
+
+
+def test_encode_takes_thresholds_for_all_or_by_name():
+    segmenter = toy()
+    classes = {"dog": Shot(photo(1)), "cat": Shot(photo(2))}
+    assert segmenter.encode(classes, threshold=0.25).thresholds.tolist() == [0.25, 0.25]
+    assert segmenter.encode(classes, threshold={"cat": 1}).thresholds.tolist() == [0.5, 1.0]
+
+
+def test_names_lose_the_blanks_around_them():
+    segmenter = toy()
+    prediction = segmenter.predict(photo(5), {" hot dog\n": Shot(photo(1))})
+    assert prediction.names == ("hot dog",)
+
+
+def test_a_mask_resized_away_still_answers():
+    """A mask of one pixel in a photo larger than the input may leave no pixel at all."""
+    segmenter = toy()
+    mask = np.zeros((400, 400), dtype=np.bool_)
+    mask[1, 1] = True
+    supports = segmenter.encode({"speck": [photo(1, 400, 400), mask]})
+    check_contract(segmenter.predict(photo(5), supports), supports, photo(5))
+
+
+def test_a_speck_answers_with_the_embedded_model(model):
+    mask = np.zeros((600, 600), dtype=np.bool_)
+    mask[0, 0] = True
+    supports = model.encode({"speck": [photo(1, 600, 600), mask]})
+    check_contract(model.predict(photo(5), supports), supports, photo(5))
+
+
+# -------------------------------------------------------------------------------------------------------- bad input
+
+NAN_PHOTO = np.full((60, 80, 3), np.nan, dtype=np.float32)
+
+
+def jpeg_cut_short():
+    stream = io.BytesIO()
+    Image.fromarray(photo(1)).save(stream, "JPEG")
+    return stream.getvalue()[: stream.tell() // 2]
+
+
+BAD_PHOTOS = [
+    pytest.param(NAN_PHOTO, "NaN or infinite values: replace them", id="NaN"),
+    pytest.param(photo(1, 1, 1), "1 x 1 pixels.*pass a larger photo", id="1x1"),
+    pytest.param(jpeg_cut_short(), "is damaged, cut short.*save or copy it again", id="corrupt"),
+    pytest.param(b"", "is empty.*save or copy it again", id="empty"),
+    pytest.param(None, "of type NoneType: pass a path, bytes", id="None"),
+    pytest.param(np.stack([photo(1)] * 2), r"shape \(2, 60, 80, 3\).*pass one photo at a time", id="batch"),
+    pytest.param(photo(1).astype(np.float32), "floats from .* to .*divide by 255", id="floats to 255"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_PHOTOS)
+def test_a_bad_query_is_refused_in_one_sentence(bad, message):
+    segmenter = toy()
+    supports = segmenter.encode({"dog": [photo(1), box_mask()]})
+    with pytest.raises(ValueError, match=f"^the query .*{message}"):
+        segmenter.predict(bad, supports)
+    with pytest.raises(ValueError, match=f"^query 2 .*{message}"):
+        segmenter.predict([photo(5), bad], supports)
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_PHOTOS)
+def test_a_bad_support_is_refused_by_class_and_number(bad, message):
+    with pytest.raises(ValueError, match=f"^the photo of shot 2 of class 'cat' .*{message}"):
+        toy().encode({"dog": [photo(1), box_mask()], "cat": [Shot(photo(1)), Shot(bad)]})
+
+
+def test_a_missing_file_is_named(tmp_path):
+    segmenter, path = toy(), tmp_path / "missing.jpg"
+    supports = segmenter.encode({"dog": Shot(photo(1))})
+    with pytest.raises(FileNotFoundError, match=r"the query .*missing\.jpg.* does not exist: check the path"):
+        segmenter.predict(path, supports)
+    with pytest.raises(FileNotFoundError, match=r"shot 1 of class 'dog' .*missing\.jpg.* does not exist"):
+        segmenter.encode({"dog": Shot(str(path))})
+    with pytest.raises(FileNotFoundError, match=r"the mask of shot 1 of class 'dog' .*missing\.jpg.* does not exist"):
+        segmenter.encode({"dog": [photo(1), path]})
+
+
+def test_a_corrupt_file_is_named(tmp_path):
+    path = tmp_path / "corrupt.jpg"
+    path.write_bytes(jpeg_cut_short())
+    with pytest.raises(ValueError, match=r"the query .*corrupt\.jpg.* is damaged, cut short"):
+        toy().predict(path, {"dog": Shot(photo(1))})
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (box_mask(60, 81), "81 x 60 but its photo is 80 x 60"),
+        (box_mask(80, 60), "turned by 90 degrees"),
+        (np.full((60, 80), np.nan, np.float32), "NaN or infinite"),
+        (np.arange(4800).reshape(60, 80) % 7, "is not binary"),
+        (box_mask()[None, None], r"shape \(1, 1, 60, 80\)"),
+    ],
+)
+def test_a_bad_mask_is_refused_by_class_and_number(mask, message):
+    with pytest.raises(ValueError, match=f"^the mask of shot 1 of class 'dog' .*{message}"):
+        toy().encode({"dog": [photo(1), mask]})
+
+
+def test_an_empty_mask_warns_by_class_and_number():
+    with pytest.warns(UserWarning, match="the mask of shot 1 of class 'dog' has no foreground pixel"):
+        toy().encode({"dog": [photo(1), np.zeros((60, 80), dtype=np.bool_)]})
+
+
+@pytest.mark.parametrize(
+    ("supports", "message"),
+    [
+        ({}, "there are no support classes: give at least one"),
+        ([photo(1), box_mask()], "supports must be a mapping .* not list"),
+        ("pets.safetensors", "supports must be a mapping .* or a SupportSet, not str"),
+        ({"dog": []}, "class 'dog' has no shots; give at least one"),
+        ({"dog": photo(1)}, r"class 'dog' must be \[image, mask\].* not ndarray.*Shot\(image\)"),
+        ({"dog": [photo(1)]}, r"a shot of class 'dog' must be an \(image, mask\) pair or a Shot"),
+        ({3: Shot(photo(1))}, "class name must be a non-empty string, not 3"),
+        ({"": Shot(photo(1))}, "class name must be a non-empty string, not ''"),
+        ({"dog": Shot(photo(1)), " dog ": Shot(photo(2))}, "'dog' is given twice"),
+    ],
+)
+def test_bad_supports_are_refused_before_anything_is_computed(supports, message):
+    segmenter = toy()
+    with backbone_passes(segmenter) as passes:
+        for refused in (
+            lambda: segmenter.encode(supports),
+            lambda: segmenter.predict(photo(5), supports),
+            lambda: segmenter.predict([photo(5)], supports),
+            lambda: segmenter.stream([photo(5)], supports),
+        ):
+            with pytest.raises(ValueError, match=message):
+                refused()
+    assert passes == []
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        (1.01, "threshold of 'dog' is 1.01; it must be a number from 0 to 1"),
+        (-0.1, "threshold of 'dog' is -0.1"),
+        (float("nan"), "threshold of 'dog' is nan"),
+        ("0.5", "threshold of 'dog' is '0.5'"),
+        (True, "threshold of 'dog' is True"),
+        (None, "threshold of 'dog' is None"),
+        ({"dog": 2}, "threshold of 'dog' is 2"),
+        ({"cat": 0.5}, r"for 'cat', which is not one of the classes \['dog'\]"),
+    ],
+)
+def test_bad_thresholds_are_refused(threshold, message):
+    segmenter = toy()
+    with backbone_passes(segmenter) as passes, pytest.raises(ValueError, match=message):
+        segmenter.encode({"dog": Shot(photo(1))}, threshold=threshold)
+    assert passes == []
+
+
+def test_supports_of_another_model_are_refused(model, pets):
+    stranger = dataclasses.replace(pets, model="other@0123456789ab")
+    message = f"encoded by model other@0123456789ab, this is {model.identity}; encode the support photos again"
+    with pytest.raises(ValueError, match=message):
+        model.predict(photo(5), stranger)
+    with pytest.raises(ValueError, match=message):
+        model.stream([photo(5)], stranger)
+    with pytest.raises(ValueError, match="encoded by model asnet-mini@"):
+        toy().predict(photo(5), pets)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "abacus"}, "device 'abacus' is unknown; use auto, cpu, cuda"),
+        ({"device": ""}, "device '' is unknown"),
+        ({"dtype": "float64"}, "dtype 'float64' is unknown; choose auto, float32, bfloat16, float16"),
+        ({"dtype": torch.float32}, "dtype torch.float32 is unknown"),
+        ({"protocol": "mine"}, "protocol 'mine' is unknown; choose paper or authors"),
+    ],
+)
+def test_unknown_options_are_refused(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        FewShotSegmenter(model.network, name="asnet-mini", **({"device": "cpu"} | options))
+    with pytest.raises(ValueError, match=message):
+        FewShotSegmenter.from_pretrained(**({"device": "cpu"} | options))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises((ValueError, OSError), match=device):
+        FewShotSegmenter.from_pretrained(device=device)
+
+
+# ----------------------------------------------------------------------------------------------------- saved supports
+
+
+@settings(max_examples=20, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=4, unique_by=str.strip))
+def test_saved_supports_answer_as_before_whatever_their_names(names, tmp_path):
+    segmenter = toy()
+    supports = segmenter.encode({name: [Shot(photo(number))] for number, name in enumerate(names)}, threshold=0.3)
+    supports.save(tmp_path / "supports.safetensors")
+    loaded = SupportSet.load(tmp_path / "supports.safetensors")
+    assert loaded.names == tuple(name.strip() for name in names)
+    assert same_supports(loaded, supports)
+    assert_close(segmenter.predict(photo(5), supports), segmenter.predict(photo(5), loaded))
+
+
+def test_saved_supports_give_exactly_the_same_answer(model, pets, tmp_path):
+    supports = pets.with_thresholds({"dog": 0.123, "cat": 0.9})
+    supports.save(tmp_path / "pets.safetensors")
+    loaded = SupportSet.load(tmp_path / "pets.safetensors")
+    assert same_supports(supports, loaded)
+    assert same(model.predict(photo(5), supports), model.predict(photo(5), loaded))
+
+
+def test_a_model_loaded_again_takes_the_saved_supports(model, pets):
+    again = FewShotSegmenter.from_pretrained(device="cpu")
+    assert again.identity == model.identity
+    assert same(model.predict(photo(5), pets), again.predict(photo(5), pets))
