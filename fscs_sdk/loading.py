@@ -83,9 +83,13 @@ def _read_head(path: Path) -> tuple[HeadConfig, dict[str, Tensor]]:
             raise TypeError("a name and a number are needed")
     except (ValueError, TypeError):
         raise ValueError(f"'{path}' is not a head of this SDK: its metadata does not describe one") from None
-    if config.method != "asnet" or config.backbone not in BACKBONES or config.input_side not in INPUT_SIDES:
+    if config.method != "asnet" or config.backbone not in BACKBONES or not _is_side(config.input_side):
         raise ValueError(f"'{path}' describes a model that this version does not know ({config}); update fscs-sdk")
     return config, tensors
+
+
+def _is_side(side: object) -> bool:
+    return isinstance(side, int) and side in INPUT_SIDES
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -212,7 +212,7 @@ class FewShotSegmenter:
     def _encoded(self, supports: Mapping[str, object] | SupportSet) -> SupportSet:
         if not isinstance(supports, SupportSet):
             return self.encode(supports)
-        if supports.model != self.identity:
+        if supports.model.rpartition("@")[2] != self.identity.rpartition("@")[2]:  # a copy may have another name
             raise ValueError(
                 f"these supports were encoded by model {supports.model}, this is {self.identity}; "
                 "encode the support photos again with this model"
@@ -232,7 +232,7 @@ class FewShotSegmenter:
         for start in range(0, len(photos), PHOTOS_AT_ONCE):
             with self._autocast():
                 pyramid = self.network.encode_supports(self._to_input(photos[start : start + PHOTOS_AT_ONCE]))
-            parts.append([[feature.float().cpu() for feature in level] for level in pyramid])
+            parts.append([[feature.float().cpu().contiguous() for feature in level] for level in pyramid])
         return tuple(
             tuple(torch.cat(features) for features in zip(*(part[level] for part in parts), strict=True))
             for level in range(len(parts[0]))
@@ -254,8 +254,10 @@ def _choose_device(device: str | torch.device) -> torch.device:
             chosen = torch.device(device)
         except RuntimeError:
             raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps") from None
-        if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"device {str(device)!r} is not there ({torch.cuda.device_count()} CUDA devices); use cpu")
+        try:
+            torch.zeros(1, device=chosen).item()
+        except (RuntimeError, AssertionError, NotImplementedError):  # what PyTorch raises differs from device to device
+            raise ValueError(f"device {str(device)!r} cannot be used on this machine; use auto or cpu") from None
         return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")

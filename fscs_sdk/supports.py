@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,9 @@ def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], d
     for name, value in values.items():
         if name not in names:
             raise ValueError(f"a threshold was given for {name!r}, which is not one of the classes {list(names)}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
             raise ValueError(f"the threshold of {name!r} is {value!r}; it must be a number from 0 to 1")
-        merged[list(names).index(name)] = value
+        merged[list(names).index(name)] = float(value)
     return merged
 
 

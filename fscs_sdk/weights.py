@@ -110,7 +110,6 @@ def _download(
     repo: str, revision: str | None, cache_dir: str | os.PathLike[str] | None, token: str | None, local_only: bool
 ) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(
@@ -123,6 +122,8 @@ def _download(
                 allow_patterns=[HEAD_FILE, BACKBONE_FILE],
             )
         )
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except ValueError:
+        raise  # not a repository's name: the client says so in a sentence
+    except Exception as error:  # the network libraries under the client raise errors of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(f"cannot get model '{repo}' from the Hugging Face Hub: {reason}") from error

@@ -730,3 +730,21 @@ def test_a_model_loaded_again_takes_the_saved_supports(model, pets):
     again = FewShotSegmenter.from_pretrained(device="cpu")
     assert again.identity == model.identity
     assert same(model.predict(photo(5), pets), again.predict(photo(5), pets))
+
+
+def test_a_copy_of_a_model_under_another_name_takes_its_supports(model):
+    copy = FewShotSegmenter(model.network, name="my-copy", device="cpu")
+    supports = model.encode({"dog": [photo(1), box_mask()]})
+    assert copy.identity != model.identity
+    assert copy.predict(photo(5), supports).scores == model.predict(photo(5), supports).scores
+
+
+def test_thresholds_may_be_numpy_numbers(model):
+    supports = model.encode({"dog": [photo(1), box_mask()]}, threshold=np.float32(0.25))
+    assert supports.thresholds.tolist() == [0.25]
+
+
+@pytest.mark.parametrize("device", ["meta", "xpu"])
+def test_a_device_that_cannot_compute_here_is_refused(model, device):
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used"):
+        FewShotSegmenter(model.network, name="x", device=device)

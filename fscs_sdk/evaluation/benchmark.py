@@ -137,6 +137,8 @@ def evaluate_fold(
         ValueError: a list is malformed or too small. OSError: a list or photo cannot be read.
     """
     photos = Photos(segmenter, folder)
+    if not (folder / "classes.json").is_file():
+        raise FileNotFoundError(f"'{folder}' has no classes.json: give a folder with images, masks, splits and it")
     names = {int(number): name for number, name in json.loads((folder / "classes.json").read_text()).items()}
     segmenters = {"ASNet": segmenter}
     if baselines:
