@@ -214,7 +214,9 @@ def test_settings_survive_saving(tmp_path: Path) -> None:
     assert TrainConfig.load(tmp_path / "config.json") == config
 
 
-@pytest.mark.parametrize("recipe", sorted((Path(training.__file__).parent / "recipes").glob("*.json")), ids=str)
+@pytest.mark.parametrize(
+    "recipe", sorted((Path(training.__file__).parent / "recipes").glob("*.json")), ids=lambda p: p.stem
+)
 def test_recipes_are_valid_settings(recipe: Path) -> None:
     config = TrainConfig.load(recipe)
     assert config.steps > 0
