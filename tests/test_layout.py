@@ -94,7 +94,8 @@ def test_nothing_imports_the_training():
 
 def test_nothing_imports_the_command_line():
     for module in MODULES:
-        assert "fscs_sdk.cli" not in imports_of(module), module
+        if not below(module, "fscs_sdk.cli"):
+            assert not [other for other in imports_of(module) if below(other, "fscs_sdk.cli")], module
 
 
 def test_no_import_comes_back_to_where_it_began():

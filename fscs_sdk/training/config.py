@@ -23,7 +23,9 @@ class TrainConfig:
         same_source_share: share of batches whose classes all come from one source (hard negatives).
         mosaics: queries per batch made of four of its photos (small objects, several classes).
         untagged_share: share of pairs whose support mask is withheld (class tag only).
-        whole_share: share of batches on all query positions; others use windows of ``window`` level-4 cells.
+        coarse_share, coarse_until: this share of batches, up to this share of the steps, is answered by levels 4 and 3
+            alone, decoded at half the resolution: a third of the cost, on all query positions.
+        whole_share: share of the other batches on all query positions; others use windows of ``window`` level-4 cells.
         final_whole: over this last share of the steps every batch is whole.
         learning_rate, warmup, weight_decay, clip, ema: of AdamW and the averaged weights that are kept.
         dice, presence: weights of these losses beside the cross-entropy (see ``losses``).
@@ -50,6 +52,8 @@ class TrainConfig:
     same_source_share: float = 0.75
     mosaics: int = 2
     untagged_share: float = 0.08
+    coarse_share: float = 0.0
+    coarse_until: float = 0.75
     whole_share: float = 0.25
     window: int = 6
     final_whole: float = 0.25

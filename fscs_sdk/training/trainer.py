@@ -155,6 +155,8 @@ class Trainer:
             features = self.backbone(torch.from_numpy(photos).to(self.device))
             query, support = query_pyramid(features), support_pyramid(features)
         labels = torch.from_numpy(np.stack([sample.labels for sample in batch.samples])).to(self.device)
+        if self._is_coarse():
+            query, support = query[:2], support[:2]
         window = self._window(query[0][0].shape[-1])
         for start in range(0, len(batch.pairs), self.config.pairs_at_once):
             pairs = batch.pairs[start : start + self.config.pairs_at_once]
@@ -178,14 +180,18 @@ class Trainer:
         support_maps = [[feature[supports] for feature in level] for level in support]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits = self.head(query_maps, support_maps, masks.float())
-        side = 2 * query[2][0].shape[-1]
+        side = 2 * query[-1][0].shape[-1]
         target, valid = window.cut(_at_decoder(target, side)), window.cut(_at_decoder(valid, side)) > 0.99
         return pair_loss(logits, target, valid, dice=self.config.dice, presence=self.config.presence)
+
+    def _is_coarse(self) -> bool:
+        rng = np.random.default_rng((self.config.seed, self.step, 2))
+        return self.step < self.config.coarse_until * self.config.steps and rng.random() < self.config.coarse_share
 
     def _window(self, cells: int) -> Window:
         rng = np.random.default_rng((self.config.seed, self.step, 1))
         last = self.step >= (1 - self.config.final_whole) * self.config.steps
-        if last or rng.random() < self.config.whole_share:
+        if last or self._is_coarse() or rng.random() < self.config.whole_share:
             return Window(cells, 0, 0, cells)
         row, column = (int(start) for start in rng.integers(cells - self.config.window + 1, size=2))
         return Window(cells, row, column, self.config.window)
