@@ -1,10 +1,15 @@
 """The answer for one photo."""
 
+import os
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +54,89 @@ class Prediction:
         return selected
 
     def plot(self) -> NDArray[np.uint8]:
-        """The photo with the classes' areas tinted and outlined, and a legend of all classes below: uint8 RGB."""
-        from fscs_sdk.formats import overlay  # drawing is loaded only by those who draw
+        """The photo with the classes' areas tinted and outlined, and a legend below: uint8 RGB."""
+        from fscs_sdk.formats import overlay  # drawing and formats are loaded only by those who use them
 
         return overlay(self)
+
+    def save(self, path: str | os.PathLike[str], *, format: str | None = None) -> list[Path]:
+        """Write a file, or, with the format ``classes``, one file for each class beside ``path``.
+
+        Args:
+            path: its ending says what is written: ``.png`` the mask as an indexed PNG, ``.overlay.png`` the picture of
+                :meth:`plot`, ``.npz`` all maps, ``.csv`` presence and scores, ``.coco.json``, ``.labelme.json``, and
+                ``.txt`` labels of YOLO.
+            format: a name of :data:`fscs_sdk.formats.WRITERS`, whatever the ending.
+
+        Returns:
+            The paths written, each whole or not at all.
+
+        Raises:
+            ValueError: an ending that says nothing, an unknown format, or one that cannot hold this prediction.
+            MissingPackageError: the format needs a package that is not installed; an ImportError.
+            OSError: the file cannot be written.
+        """
+        from fscs_sdk.formats import save
+
+        return save(self, Path(path), format=format)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer without its pixels, ready for JSON: ``width``, ``height``, and in ``classes`` for each class
+        ``name``, ``present``, ``score`` and its ``pixels`` in the mask.
+        """
+        height, width = self.mask.shape
+        pixels = np.bincount(self.mask.ravel(), minlength=len(self.names) + 1)[1:]
+        classes = [
+            {
+                "name": name,
+                "present": bool(self.present[name]),
+                "score": float(self.scores[name]),
+                "pixels": int(count),
+            }
+            for name, count in zip(self.names, pixels, strict=True)
+        ]
+        return {"width": width, "height": height, "classes": classes}
+
+    def to_coco(self, *, photo: str = "photo", instances: bool = False) -> dict[str, Any]:
+        """A COCO data set of this photo; see :func:`fscs_sdk.formats.coco.to_coco`.
+
+        Args:
+            photo: the photo's ``file_name`` in it.
+            instances: an annotation for each connected part of a class instead of one for the class.
+
+        Raises:
+            MissingPackageError: pycocotools is not installed; an ImportError.
+        """
+        from fscs_sdk.formats.coco import to_coco
+
+        return to_coco(self, photo=photo, instances=instances)
+
+    def to_labelme(self, *, photo: str = "photo", embed: bool = True) -> dict[str, Any]:
+        """The contents of a LabelMe file; see :func:`fscs_sdk.formats.labelme.to_labelme`.
+
+        Args:
+            photo: path of the photo from where the file will lie.
+            embed: put the photo into the file.
+        """
+        from fscs_sdk.formats.labelme import to_labelme
+
+        return to_labelme(self, photo=photo, embed=embed)
+
+    def to_yolo(self) -> str:
+        """Segmentation labels of YOLO, a line for each connected part; see :func:`fscs_sdk.formats.yolo.to_yolo`."""
+        from fscs_sdk.formats.yolo import to_yolo
+
+        return to_yolo(self)
+
+    def to_supervision(self, *, instances: bool = False) -> "Detections":
+        """``supervision.Detections``, one for each class that has pixels.
+
+        Args:
+            instances: one for each connected part of a class instead.
+
+        Raises:
+            MissingPackageError: supervision is not installed; an ImportError.
+        """
+        from fscs_sdk.formats.detections import to_supervision
+
+        return to_supervision(self, instances=instances)

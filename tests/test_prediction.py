@@ -1,14 +1,17 @@
 """Prediction as a value: what it says of itself, the mask of one class, and its picture."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from conftest import photo
 from fscs_sdk import Prediction
+from fscs_sdk.formats import WRITERS
 
 quick = settings(max_examples=40, deadline=None, database=None)
 
@@ -94,10 +97,79 @@ def test_what_is_there_is_tinted_and_what_is_far_from_it_is_not():
     assert (picture[120:] == answer.image[120:]).all()
 
 
-def test_the_legend_has_a_row_for_every_class_present_or_not():
-    rows = [prediction(200, 300, scores=scores).plot().shape[0] for scores in ((0.9,), (0.9, 0.1), (0.9, 0.1, 0.1))]
+def test_the_legend_has_every_class_present_or_not():
+    names = tuple(f"a class with a long name, number {number}" for number in range(3))  # one fills a row
+    answers = (prediction(200, 300, scores=(0.9, 0.1, 0.1)[:count], names=names[:count]) for count in (1, 2, 3))
+    rows = [answer.plot().shape[0] for answer in answers]
     assert rows[0] < rows[1] < rows[2]
     assert rows[2] - rows[1] == rows[1] - rows[0]
+
+
+def test_the_answer_without_its_pixels_is_ready_for_json():
+    answer = prediction(60, 80)
+    assert json.loads(json.dumps(answer.to_dict())) == {
+        "width": 80,
+        "height": 60,
+        "classes": [
+            {"name": "dog", "present": True, "score": 0.93, "pixels": 15 * 20},
+            {"name": "cat", "present": False, "score": 0.08, "pixels": 0},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.png", "mask"),
+        ("a.mask.png", "mask"),
+        ("a.overlay.png", "overlay"),
+        ("A.PNG", "mask"),
+        ("a.npz", "npz"),
+        ("a.csv", "csv"),
+        ("a.txt", "yolo"),
+        ("a.yolo.txt", "yolo"),
+        ("a.coco.json", "coco"),
+        ("a.labelme.json", "labelme"),
+    ],
+)
+def test_the_ending_says_what_is_saved(tmp_path, name, format):
+    path = tmp_path / name
+    answer = prediction()
+    assert answer.save(str(path)) == [path]
+    ending = WRITERS[format].ending
+    photo = name.removesuffix(ending)
+    assert path.read_bytes() == WRITERS[format].encode(answer, photo=photo)[ending]
+
+
+def test_a_named_format_goes_before_the_ending(tmp_path):
+    answer = prediction()
+    assert answer.save(tmp_path / "a.png", format="overlay") == [tmp_path / "a.png"]
+    assert answer.save(tmp_path / "b.json", format="coco") == [tmp_path / "b.json"]
+    with Image.open(tmp_path / "a.png") as image:
+        assert (np.asarray(image) == answer.plot()).all()
+    assert json.loads((tmp_path / "b.json").read_text())["categories"]
+
+
+def test_the_masks_of_the_classes_are_saved_beside_the_path(tmp_path):
+    paths = prediction().save(tmp_path / "a", format="classes")
+    assert [path.name for path in paths] == ["a.1-dog.png", "a.2-cat.png"]
+
+
+@pytest.mark.parametrize("name", ["a", "a.json", "a.jpg", "png"])
+def test_an_ending_that_says_nothing_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"does not say what to write; use .png, .txt, .mask.png.* or format= one of"):
+        prediction().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no format 'tiff'; choose from mask, overlay"):
+        prediction().save(tmp_path / "a.png", format="tiff")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        prediction().save(tmp_path / "nowhere" / "a.png")
 
 
 def test_the_embedded_models_answer_can_be_shown(model):

@@ -1,0 +1,51 @@
+"""Files that are whole or not there, whatever interrupts the writing."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+#: How the temporary files begin that :func:`write_atomically` leaves behind where the process is killed in it.
+TEMPORARY_PREFIX = ".fscs-"
+#: How they end.
+TEMPORARY_SUFFIX = ".tmp"
+
+#: Endings, in lower case, of the files in a folder that are taken for photos.
+PHOTO_ENDINGS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"),
+    )
+)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that at every moment, and after a crash, the path holds the old contents or the new ones.
+
+    The bytes go to a temporary file in the same folder and from there to the disk, and then the file takes the name.
+    A link of that name is replaced, not followed. The file may be read by whom the process's umask lets.
+
+    Args:
+        path: a file in a folder that is there.
+        data: all of its contents.
+
+    Raises:
+        OSError: the file cannot be written, and the temporary one is gone again; the message names the path and the
+            cause, ``errno`` is kept.
+    """
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    try:
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        # Built with an errno, an OSError is of the subclass that belongs to it, such as PermissionError.
+        raise OSError(error.errno, f"'{path}' cannot be written: {error.strerror}") from error

@@ -1,0 +1,227 @@
+"""A prediction as a picture: the photo with its areas tinted and outlined, and a legend below it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from fscs_sdk.formats.lettering import Font, drawable, left_to_right, shorten, typeface
+from fscs_sdk.prediction import Prediction
+
+Color = tuple[int, int, int]
+
+#: Colours that people with any colour vision tell apart, on light and dark photos (after Okabe and Ito, 2008, without
+#: black and white).
+PALETTE: tuple[Color, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+#: Share of the class's colour in its area.
+TINT = 0.45
+#: A picture is scaled up by a whole number until it is at least so wide, for its legend to be readable.
+LEGEND_WIDTH = 240
+#: Classes that the legend names; further ones are counted.
+LEGEND_PRESENT, LEGEND_ABSENT = 24, 8
+PAPER, INK, FADED, HAIRLINE = (255, 255, 255), (24, 24, 24), (110, 110, 110), (190, 190, 190)
+
+
+def encode(prediction: Prediction, *, photo: str) -> dict[str, bytes]:
+    """``.overlay.png``: see :func:`overlay`."""
+    buffer = BytesIO()
+    Image.fromarray(overlay(prediction)).save(buffer, "PNG", compress_level=3)  # twice as quick, a few percent larger
+    return {".overlay.png": buffer.getvalue()}
+
+
+def class_colors(names: Sequence[str]) -> list[Color]:
+    """One RGB colour for each class: decided by its name, moved on only where classes of one prediction would clash.
+
+    Past the palette's seven, colours come again; :func:`overlay` then numbers the areas.
+    """
+    taken: list[int] = []
+    for name in names:
+        index = int(sha256(name.encode("utf-8", "surrogatepass")).hexdigest(), 16) % len(PALETTE)
+        if len(taken) < len(PALETTE):
+            while index in taken:
+                index = (index + 1) % len(PALETTE)
+        taken.append(index)
+    return [PALETTE[index] for index in taken]
+
+
+def overlay(prediction: Prediction, *, captions: Mapping[str, str] | None = None) -> NDArray[np.uint8]:
+    """The photo with every class's area tinted and outlined in its colour, and a legend below it.
+
+    The legend has the present classes first, then the absent ones; very many are summed up. Where two classes that are
+    in the photo have the same colour, areas and legend are numbered (n as in ``mask``).
+
+    Args:
+        captions: texts of the legend by class name; where there is none, the class's name and score.
+
+    Returns:
+        uint8 (H', W', 3): the photo, scaled up by a whole number where it is too narrow for a legend, then the
+        legend's rows.
+    """
+    colors = class_colors(prediction.names)
+    scale = -(-LEGEND_WIDTH // prediction.mask.shape[1])
+    picture = prediction.image.repeat(scale, axis=0).repeat(scale, axis=1)
+    mask = prediction.mask.repeat(scale, axis=0).repeat(scale, axis=1)
+    seen = [int(number) for number in np.flatnonzero(np.bincount(prediction.mask.ravel())) if number]
+    line = max(1, round(sqrt(mask.size) / 300))
+    for number in seen:
+        _tint(picture, mask, number, colors[number - 1], line)
+    numbered = len({colors[number - 1] for number in seen}) < len(seen)
+    sheet = Image.fromarray(picture)
+    size = _letter_size(*mask.shape)
+    if numbered:
+        for number in seen:
+            _stamp(ImageDraw.Draw(sheet), mask == number, number, colors[number - 1], size)
+    legend = _Legend(prediction, colors, captions or {}, numbered=numbered, width=sheet.width, size=size)
+    page = Image.new("RGB", (sheet.width, sheet.height + legend.height), PAPER)
+    page.paste(sheet)
+    legend.draw(page, sheet.height)
+    return np.asarray(page)
+
+
+def _tint(picture: NDArray[np.uint8], mask: NDArray[np.integer], number: int, color: Color, line: int) -> None:
+    """Tint a class's area in place, with a line of full colour along its inside and a two-tone rim around it.
+
+    The rim, white and then dark, sets the line off from photos of any brightness; it lies on background only, so that
+    classes that touch do not cover each other.
+    """
+    import cv2
+
+    margin = 2 * line + 1
+    rows, columns = (np.flatnonzero((mask == number).any(axis=axis)) for axis in (1, 0))
+    window = np.s_[
+        max(0, rows[0] - margin) : rows[-1] + 1 + margin, max(0, columns[0] - margin) : columns[-1] + 1 + margin
+    ]
+    view, area, free = picture[window], mask[window] == number, mask[window] == 0
+    inside = cv2.distanceTransform(area.astype(np.uint8), cv2.DIST_L2, 5)  # where the photo ends there is no edge
+    outside = cv2.distanceTransform((~area).astype(np.uint8), cv2.DIST_L2, 5)
+    rim = max(1, line // 2)
+    view[free & (outside <= 2 * rim)] //= 2
+    view[free & (outside <= rim)] = 255
+    np.copyto(view, cv2.LUT(view, _blend(color)), where=area[..., None])
+    view[area & (inside <= line)] = color
+
+
+def _blend(color: Color) -> NDArray[np.uint8]:
+    """(256, 1, 3): what becomes of a photo's level under the tint, for each channel."""
+    levels = np.arange(256)[:, None, None]
+    return np.rint((1 - TINT) * levels + TINT * np.array(color)).astype(np.uint8)
+
+
+def _stamp(draw: ImageDraw.ImageDraw, area: NDArray[np.bool_], number: int, color: Color, size: int) -> None:
+    """A class's number in the middle of the widest place of its area."""
+    import cv2
+
+    depth = cv2.distanceTransform(np.pad(area, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    _badge(draw, float(x), float(y), number, color, size)
+
+
+def _badge(draw: ImageDraw.ImageDraw, x: float, y: float, number: int, color: Color, size: int) -> None:
+    """A number on a rounded plate in its class's colour."""
+    font = typeface(round(size * 0.8))
+    half = (max(size, font.getlength(str(number)) + size / 2) / 2, size / 2)
+    box = (x - half[0], y - half[1], x + half[0], y + half[1])
+    draw.rounded_rectangle(box, radius=size / 3, fill=color, outline=PAPER, width=max(1, size // 12))
+    bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 120
+    draw.text((x, y), str(number), fill=INK if bright else PAPER, font=font, anchor="mm")
+
+
+def _letter_size(height: int, width: int) -> int:
+    """Letter height in pixels: readable on the whole picture at screen size, and never out of proportion to it."""
+    return max(13, min(round(sqrt(height * width) / 27), width // 18))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the legend: a class's number, colour, presence and text; without a class only text."""
+
+    text: str
+    present: bool = False
+    number: int = 0
+    color: Color = FADED
+
+
+class _Legend:
+    """The strip below the photo: entries in columns, as many as fit side by side."""
+
+    def __init__(
+        self,
+        prediction: Prediction,
+        colors: Sequence[Color],
+        captions: Mapping[str, str],
+        *,
+        numbered: bool,
+        width: int,
+        size: int,
+    ) -> None:
+        self.entries = _entries(prediction, colors, captions)
+        self.numbered, self.width, self.size = numbered, width, size
+        self.pad = round(size * 0.6)
+        self.mark = round(size * 1.6) if numbered else size
+        widest = max(typeface(size, entry.text).getlength(drawable(entry.text)) for entry in self.entries)
+        self.column = min(widest + self.mark + 2.5 * self.pad, width - 2 * self.pad)
+        self.columns = max(1, min(int((width - 2 * self.pad) / self.column), len(self.entries)))
+        self.row = round(size * 1.5)
+        self.height = -(-len(self.entries) // self.columns) * self.row + 2 * self.pad
+
+    def draw(self, page: Image.Image, top: int) -> None:
+        draw = ImageDraw.Draw(page)
+        draw.line((0, top, self.width, top), fill=HAIRLINE)
+        for index, entry in enumerate(self.entries):
+            row, column = divmod(index, self.columns)
+            self._draw_entry(
+                draw, entry, self.pad + column * self.column, top + self.pad + row * self.row + self.row / 2
+            )
+
+    def _draw_entry(self, draw: ImageDraw.ImageDraw, entry: _Entry, left: float, middle: float) -> None:
+        font: Font = typeface(self.size, entry.text)
+        if entry.number:
+            self._draw_mark(draw, entry, left, middle)
+            left += self.mark + self.pad / 2
+        room = self.column - (self.mark + self.pad if entry.number else self.pad / 2)
+        text = shorten(drawable(entry.text), font, room)
+        ink = INK if entry.present else FADED
+        draw.text((left, middle), text, fill=ink, font=font, anchor="lm", direction=left_to_right(font))
+
+    def _draw_mark(self, draw: ImageDraw.ImageDraw, entry: _Entry, left: float, middle: float) -> None:
+        if self.numbered and entry.present:
+            _badge(draw, left + self.mark / 2, middle, entry.number, entry.color, self.size)
+            return
+        left += (self.mark - self.size) / 2
+        half = self.size * 0.42
+        box = (left, middle - half, left + 2 * half, middle + half)
+        stroke = max(1, self.size // 9)
+        fill, edge = (entry.color, entry.color) if entry.present else (None, HAIRLINE)
+        draw.rounded_rectangle(box, radius=self.size / 5, fill=fill, outline=edge, width=stroke)
+
+
+def _entries(prediction: Prediction, colors: Sequence[Color], captions: Mapping[str, str]) -> list[_Entry]:
+    """Present classes first, each group in the supports' order; of too many the surest are named, the rest counted."""
+    entries: list[_Entry] = []
+    for present, most in ((True, LEGEND_PRESENT), (False, LEGEND_ABSENT)):
+        group = [n for n, name in enumerate(prediction.names) if bool(prediction.present[name]) is present]
+        surest = sorted(group, key=lambda n: -prediction.scores[prediction.names[n]])[:most]
+        for n in sorted(surest) if len(group) > most + 1 else group:
+            name = prediction.names[n]
+            entries.append(_Entry(captions.get(name) or _caption(prediction, name), present, n + 1, colors[n]))
+        if len(group) > most + 1:
+            entries.append(_Entry(f"and {len(group) - most} more {'present' if present else 'absent'}"))
+    return entries or [_Entry("no classes")]
+
+
+def _caption(prediction: Prediction, name: str) -> str:
+    answer = "present" if prediction.present[name] else "absent"
+    return f"{name}: {answer}, {prediction.scores[name]:.2f}"
