@@ -1,6 +1,7 @@
 """from_pretrained: the embedded model, folders, files, the Hub; and every way in which files can be wrong."""
 
 import json
+import os
 import shutil
 import socket
 from hashlib import sha256
@@ -14,10 +15,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from conftest import box_mask, photo
-from fscs_sdk import FewShotSegmenter, list_models, weights
+from fscs_sdk import FewShotSegmenter, list_models
 from fscs_sdk.loading import LARGEST_EXACT, METADATA_KEY, HeadConfig, load_network, save_head
 from fscs_sdk.model.asnet import ASNet
-from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, ModelFiles, locate
+from fscs_sdk.weights import (
+    BACKBONE_FILE,
+    HEAD_FILE,
+    PACKAGE_FOLDER,
+    ModelFiles,
+    entries,
+    locate,
+    sources,
+    verification,
+)
+from fscs_sdk.weights.verification import check_file
 
 EMBEDDED = PACKAGE_FOLDER / "assets" / "asnet-mini"
 CONFIG = {"method": "asnet", "backbone": "efficientnet_lite0", "input_side": 288}
@@ -80,17 +91,6 @@ def change(path, edit=lambda tensors: None, config=CONFIG):
 # ------------------------------------------------------------------------------------------------ the embedded model
 
 
-def test_the_manifest_describes_the_files_of_the_package():
-    assert list_models() == sorted(weights.manifest())
-    assert "asnet-mini" in list_models()
-    for entry in weights.manifest().values():
-        assert {file["role"] for file in entry["files"]} == {"head", "backbone"}
-        for file in entry["files"]:
-            content = (PACKAGE_FOLDER / file["path"]).read_bytes()
-            assert len(content) == file["bytes"]
-            assert sha256(content).hexdigest() == file["sha256"]
-
-
 def test_the_embedded_model_needs_no_network_and_unpickles_nothing(model, no_network, monkeypatch):
     monkeypatch.setattr(torch, "load", None)
     assert load("asnet-mini").identity == model.identity
@@ -119,51 +119,206 @@ def test_auto_takes_a_device_and_float32():
         assert segmenter.device == torch.device("cpu")
 
 
-def with_hash(role, **fields):
-    """The manifest with one field of one file replaced."""
-    models = json.loads(json.dumps(weights.manifest()))
-    for file in models["asnet-mini"]["files"]:
-        if file["role"] == role:
-            file.update(fields)
-    return lambda: models
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package's weights and manifest; ``package(role, **fields)`` changes what it says of a file."""
+    place = tmp_path / "package"
+    shutil.copytree(EMBEDDED, place / "assets" / "asnet-mini")
+    path = place / "weights_manifest.json"
+    known = json.loads(entries.MANIFEST_PLACES[1].read_text(encoding="utf-8"))
+    path.write_text(json.dumps(known), encoding="utf-8")
+    monkeypatch.setattr(entries, "MANIFEST_PLACES", (path,))
+    monkeypatch.setattr(sources, "PACKAGE_FOLDER", place)
+
+    def change(role, **fields):
+        for file in known["models"]["asnet-mini"]["files"]:
+            if file["role"] == role:
+                file.update(fields)
+        path.write_text(json.dumps(known), encoding="utf-8")
+
+    change.folder = place / "assets" / "asnet-mini"
+    return change
 
 
 @pytest.mark.parametrize("role", ["head", "backbone"])
-def test_a_file_that_is_not_the_manifests_is_refused(role, monkeypatch):
-    monkeypatch.setattr(weights, "manifest", with_hash(role, sha256="0" * 64))
-    message = rf"{role}\.safetensors' of model asnet-mini is damaged \(SHA-256 \w{{12}}, expected 0{{12}}\); reinstall"
+def test_a_file_that_is_not_the_manifests_is_refused(role, package, no_network):
+    package(role, sha256="0" * 64)
+    message = (
+        rf"{role}\.safetensors' is not the published file: its SHA-256 is \w{{12}}, 0{{12}} was expected; reinstall"
+    )
     with pytest.raises(ValueError, match=message):
         load("asnet-mini")
 
 
-def test_one_flipped_bit_is_refused(folder, monkeypatch):
-    path = folder / HEAD_FILE
+def test_one_flipped_bit_is_refused_and_the_file_stays_for_its_package(package, no_network):
+    path = package.folder / HEAD_FILE
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    # The package's folder joined with an absolute path is that path.
-    monkeypatch.setattr(weights, "manifest", with_hash("head", path=str(path)))
-    with pytest.raises(ValueError, match="is damaged"):
-        load("asnet-mini")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"is not the published file: .*; reinstall fscs-sdk$"):
+            load("asnet-mini")
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("role", ["head", "backbone"])
-def test_a_file_missing_from_the_package_is_named(role, monkeypatch):
-    monkeypatch.setattr(weights, "manifest", with_hash(role, path="assets/gone.safetensors"))
-    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors' of model asnet-mini is missing; reinstall"):
+def test_a_file_missing_from_the_package_is_named(role, package, no_network):
+    (package.folder / f"{role}.safetensors").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=rf"{role}\.safetensors' is missing from the package; reinstall fscs-sdk"
+    ):
         load("asnet-mini")
 
 
 def test_a_package_without_its_manifest_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "PACKAGE_FOLDER", tmp_path / "inside")
+    monkeypatch.setattr(entries, "MANIFEST_PLACES", (tmp_path / "inside", tmp_path / "outside"))
     with pytest.raises(FileNotFoundError, match=r"weights_manifest\.json is missing from the package; reinstall"):
         list_models()
 
 
-def test_an_installed_package_finds_the_manifest_inside_itself(monkeypatch, tmp_path):
-    (tmp_path / "weights_manifest.json").write_text('{"models": {"one": {}}}', encoding="utf-8")
-    monkeypatch.setattr(weights, "PACKAGE_FOLDER", tmp_path)
-    assert list_models() == ["one"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"models": []}',
+        '{"models": null}',
+        '{"models": {"": {}}}',
+        '{"models": {"one": 1}}',
+    ],
+)
+def test_a_damaged_manifest_says_so(monkeypatch, tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(entries, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
+    with pytest.raises(ValueError, match=r"reinstall fscs-sdk"):
+        list_models()
+
+
+def test_a_model_that_must_be_converted_says_where_it_comes_from_and_how(monkeypatch, tmp_path, model):
+    convert = {"origin": "the authors' folder, linked from their README", "command": "fscs convert fold0.ckpt theirs"}
+    known = {"models": {"theirs": {"status": "convert", "convert": convert}, "ours": {}}, "backbones": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(known), encoding="utf-8")
+    monkeypatch.setattr(entries, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
+    monkeypatch.chdir(tmp_path)
+    message = (
+        r"^theirs must be converted first: get its checkpoint \(the authors' folder, linked from their README\), "
+        r"run `fscs convert fold0\.ckpt theirs`, and load the folder that this writes$"
+    )
+    with pytest.raises(ValueError, match=message):
+        load("theirs")
+    assert list_models() == ["ours"]
+    shutil.copytree(EMBEDDED, tmp_path / "theirs")  # what the command would write
+    assert fingerprint(load("theirs")) == fingerprint(model)
+
+
+# ----------------------------------------------------------------------------------------------------------- checking
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The files that were hashed."""
+    found = []
+    real = verification.file_sha256
+
+    def count(path):
+        found.append(path)
+        return real(path)
+
+    monkeypatch.setattr(verification, "file_sha256", count)
+    return found
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A file, its SHA-256, and where its stamp goes."""
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(b"weights")
+    return path, sha256(b"weights").hexdigest(), tmp_path / "new" / "stamp.json"
+
+
+def test_a_file_that_does_not_change_is_hashed_once(cached, hashed):
+    path, expected, stamp = cached
+    for _ in range(3):
+        check_file(path, expected, mend="mend it", stamp=stamp)
+    assert hashed == [path]
+    assert [file.name for file in stamp.parent.iterdir()] == ["stamp.json"]
+
+
+@pytest.mark.parametrize("edit", ["bytes", "size", "time", "place", "kept time"])
+def test_a_file_that_may_have_changed_is_hashed_again(cached, hashed, edit):
+    path, expected, stamp = cached
+    check_file(path, expected, mend="mend it", stamp=stamp)
+    status = path.stat()
+    if edit == "place":
+        path = path.rename(path.with_name("other.safetensors"))
+    elif edit == "time":
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    else:
+        path.write_bytes(b"weighty" if edit == "bytes" else b"another" if edit == "kept time" else b"more weights")
+    if edit == "kept time":
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if edit in ("time", "place"):
+        check_file(path, expected, mend="mend it", stamp=stamp)
+    else:
+        with pytest.raises(ValueError, match=r"it was set aside as 'file\.safetensors\.corrupt'; mend it$"):
+            check_file(path, expected, mend="mend it", stamp=stamp)
+        assert not path.exists()
+    assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '["elsewhere", 7, 0, 0]', '{"size": 7}'])
+def test_a_stamp_that_says_nothing_of_this_file_is_not_trusted(cached, hashed, content):
+    path, expected, stamp = cached
+    stamp.parent.mkdir()
+    stamp.write_text(content, encoding="utf-8")
+    check_file(path, expected, mend="mend it", stamp=stamp)
+    assert hashed == [path]
+
+
+def test_a_stamp_that_cannot_be_written_only_costs_time(cached, hashed):
+    path, expected, stamp = cached
+    stamp.parent.write_text("a file where a folder should be")
+    check_file(path, expected, mend="mend it", stamp=stamp)
+    check_file(path, expected, mend="mend it", stamp=stamp)
+    assert len(hashed) == 2
+
+
+def test_setting_aside_follows_the_links_and_leaves_none(tmp_path):
+    (tmp_path / "blob").write_bytes(b"bad")
+    (tmp_path / "inner").symlink_to("blob")
+    (tmp_path / "outer").symlink_to("inner")
+    with pytest.raises(
+        ValueError, match=r"outer' is not the published file: .* set aside as 'blob\.corrupt'; mend it$"
+    ):
+        check_file(tmp_path / "outer", "0" * 64, mend="mend it")
+    assert [path.name for path in tmp_path.iterdir()] == ["blob.corrupt"]
+
+
+def test_a_file_that_cannot_be_set_aside_is_to_be_deleted(cached, monkeypatch):
+    path, _, stamp = cached
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(verification.os, "replace", refuse)
+    with pytest.raises(ValueError, match=r"is damaged and cannot be set aside \(Read-only file system\); delete it$"):
+        check_file(path, "0" * 64, mend="mend it", stamp=stamp)
+
+
+def test_a_file_that_another_process_replaces_meanwhile_is_not_set_aside(cached, monkeypatch):
+    path, expected, _ = cached
+
+    def hash_of_what_was_there(found):
+        found.write_bytes(b"good weights that have just come")
+        return "f" * 64
+
+    monkeypatch.setattr(verification, "file_sha256", hash_of_what_was_there)
+    with pytest.raises(ValueError, match=r"is not the published file"):
+        check_file(path, expected, mend="mend it")
+    assert path.exists()
 
 
 # -------------------------------------------------------------------------------------------------- folders and files
@@ -197,6 +352,7 @@ def test_a_backbone_beside_the_head_is_used(folder, model, given):
         tensors["conv_stem.weight"] += 0.5
 
     change(folder / BACKBONE_FILE, shift, config=None)
+    change(folder / HEAD_FILE)  # a head without a fingerprint of its backbone, which would refuse this one
     segmenter = load(folder if given == "folder" else folder / HEAD_FILE)
     assert fingerprint(segmenter) != fingerprint(model)
 
@@ -334,12 +490,13 @@ def test_a_head_for_another_backbone_does_not_fit_the_one_beside_it(folder):
         load(folder)
 
 
-def test_a_backbone_that_is_nowhere_is_asked_for(folder):
+def test_a_backbone_that_is_nowhere_is_asked_for(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     change(folder / HEAD_FILE, config=CONFIG | {"backbone": "resnet50"})
     (folder / BACKBONE_FILE).unlink()
     message = r"head\.safetensors' needs the backbone resnet50: put its weights at '.*backbone\.safetensors'"
     with pytest.raises(FileNotFoundError, match=message):
-        load(folder)
+        load(folder, cache_dir=tmp_path / "cache", local_files_only=True)
 
 
 def drop(tensors):
@@ -439,28 +596,33 @@ def test_a_repository_without_a_head_is_refused(hub, folder):
         load("org/repo")
 
 
-RESPONSE = SimpleNamespace(headers={}, request=None)
+RESPONSE = SimpleNamespace(headers={}, request=None, status_code=404)
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "reason"),
     [
-        LocalEntryNotFoundError("no snapshot\nand a second line"),
-        RepositoryNotFoundError("no snapshot\n\nfor url", response=RESPONSE),
-        OfflineModeIsEnabled("no snapshot"),
-        ConnectionError("no snapshot"),
-        OSError("no snapshot"),
+        (LocalEntryNotFoundError("no snapshot.\nand a second line"), "no snapshot; try again"),
+        (
+            RepositoryNotFoundError("no snapshot\n\nfor url", response=RESPONSE),
+            r"there is no such repository.*\(404\).*",
+        ),
+        (OfflineModeIsEnabled("no snapshot"), "it is not in the cache and downloads are off; get it once without .*"),
+        (ConnectionError("no snapshot"), "no snapshot; try again"),
+        (OSError("no snapshot"), "no snapshot; try again"),
+        (
+            OSError(28, "No space left on device"),
+            r"no space is left \(No space left on device\); free some, or give .*",
+        ),
+        (OSError(104, "Connection reset"), r"the connection failed \(Connection reset\); check it and try again"),
     ],
-    ids=lambda failure: type(failure).__name__,
 )
-def test_a_failed_download_is_one_sentence(monkeypatch, failure):
+def test_a_failed_download_is_one_sentence(monkeypatch, failure, reason):
     def download(repo_id, **_):
         raise failure
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(
-        OSError, match=r"^cannot get model 'org/repo' from the Hugging Face Hub: no snapshot$"
-    ) as caught:
+    with pytest.raises(OSError, match=rf"^cannot get model org/repo: {reason}$") as caught:
         load("org/repo")
     assert caught.value.__cause__ is failure
 
@@ -470,7 +632,7 @@ def test_a_failed_download_without_a_word_is_named_by_its_kind(monkeypatch):
         raise ConnectionResetError
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(OSError, match=r"Hugging Face Hub: ConnectionResetError$"):
+    with pytest.raises(OSError, match=r"^cannot get model org/repo: ConnectionResetError; try again$"):
         load("org/repo")
 
 
@@ -480,5 +642,5 @@ def test_a_name_that_cannot_be_a_repository_is_refused():
 
 
 def test_a_repository_that_was_never_downloaded_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match=r"^cannot get model 'org/repo' from the Hugging Face Hub: "):
+    with pytest.raises(OSError, match=r"^cannot get model org/repo: it is not in the cache and downloads are off"):
         load("org/repo", cache_dir=tmp_path, local_files_only=True)
