@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import signal
 from pathlib import Path
 
 import click
@@ -46,10 +47,12 @@ def train(
 ) -> None:
     """Train a head into the folder RUN; the same command again resumes it.
 
+    Ctrl-C and SIGTERM save a checkpoint first.
     RUN then holds config.json (all settings), log.csv, checkpoint.pt and head.safetensors (averaged weights, float32).
     Settings are those of RUN where it was begun before, else those of --config, else the defaults of TrainConfig.
     """
     begun = run / "config.json"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what Ctrl-C does: the run saves before it ends
     source = begun if begun.is_file() else config
     settings = TrainConfig() if source is None else TrainConfig.load(source)
     settings = dataclasses.replace(

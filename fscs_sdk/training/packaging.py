@@ -3,13 +3,14 @@
 import json
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
-from fscs_sdk.loading import HeadConfig, save_head
+from fscs_sdk.loading import HeadConfig, save_head, weights_of, write_tensors
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.network import FewShotNetwork
@@ -43,11 +44,9 @@ def package_run(run: Path, name: str) -> float:
     backbone.network.load_state_dict(stored_trunk(), strict=False)
     head = ASNet(backbone.spec.maps)
     head.load_state_dict(load_file(run / HEAD_FILE))
-    save_head(folder / HEAD_FILE, head, HeadConfig("asnet", config.backbone, config.side))
-    trunk = {key: tensor.half().contiguous() for key, tensor in stored_trunk().items()}
-    save_file(trunk, folder / BACKBONE_FILE)
-    for path in (folder / HEAD_FILE, folder / BACKBONE_FILE):
-        path.chmod(0o644)  # safetensors writes files that only their owner may read
+    description = HeadConfig("asnet", config.backbone, config.side)
+    save_head(folder / HEAD_FILE, head, description, backbone=weights_of(backbone.network))
+    write_tensors(folder / BACKBONE_FILE, {key: tensor.half() for key, tensor in stored_trunk().items()})
     trained = FewShotSegmenter(FewShotNetwork(backbone, head, config.side), name=name)
     change = _largest_change(trained, FewShotSegmenter.from_pretrained(folder))
     if change > TOLERANCE:
@@ -65,13 +64,16 @@ def _largest_change(first: FewShotSegmenter, second: FewShotSegmenter) -> float:
 def _write_manifest(name: str, folder: Path) -> None:
     path = PACKAGE_FOLDER.parent / "weights_manifest.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["models"].setdefault(name, {})["files"] = [
-        _describe(role, folder / file) for role, file in (("head", HEAD_FILE), ("backbone", BACKBONE_FILE))
-    ]
+    files = [_describe(role, folder / file) for role, file in (("head", HEAD_FILE), ("backbone", BACKBONE_FILE))]
+    content["models"].setdefault(name, {})["files"] = files
+    trunk = {key: files[1][key] for key in ("sha256", "bytes", "sources")}
+    for backbone in content["backbones"].values():
+        if trunk["sources"][0] in backbone["sources"]:
+            backbone.update(trunk)  # other sources, if any, had the old bytes
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _describe(role: str, path: Path) -> dict[str, object]:
+def _describe(role: str, path: Path) -> dict[str, Any]:
     content = path.read_bytes()
-    relative = path.relative_to(PACKAGE_FOLDER).as_posix()
-    return {"role": role, "path": relative, "sha256": sha256(content).hexdigest(), "bytes": len(content)}
+    source = {"type": "package", "path": path.relative_to(PACKAGE_FOLDER).as_posix()}
+    return {"role": role, "sha256": sha256(content).hexdigest(), "bytes": len(content), "sources": [source]}
