@@ -1,7 +1,7 @@
 """The assembler: photos and supports in, predictions out."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -88,22 +88,33 @@ class FewShotSegmenter:
         token: str | None = None,
         local_files_only: bool = False,
         protocol: Protocol = "paper",
+        backbone: str | os.PathLike[str] | None = None,
     ) -> "FewShotSegmenter":
         """Load a model; the default, ``asnet-mini``, is part of the package and needs no network.
 
         Args:
-            name: a name from :func:`fscs_sdk.list_models`; a folder with ``head.safetensors`` (and, unless its backbone
-                is part of the package, ``backbone.safetensors``); a head's ``.safetensors`` file; or ``org/repo``, a
-                Hugging Face Hub repository with the same files.
+            name: a name from :func:`fscs_sdk.list_models`; a folder with ``head.safetensors``; a head's
+                ``.safetensors`` file; or ``org/repo``, a Hugging Face Hub repository with the same files. A
+                ``backbone.safetensors`` beside the head is its backbone; else the manifest's sources are looked up.
             device, dtype, protocol: see :meth:`__init__`.
-            revision, cache_dir, token, local_files_only: of a Hub repository, as in ``huggingface_hub``.
+            revision: of a Hub repository.
+            cache_dir, token, local_files_only: of all downloads, as in ``huggingface_hub``.
+            backbone: a ``.safetensors`` file with the backbone's weights, in torchvision's or timm's names, to use in
+                place of any other. A head refuses weights that it was not trained on.
 
         Raises:
             ValueError: no such model, or files that are damaged or do not fit together.
             OSError: files cannot be read or downloaded.
         """
         files = locate(name, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
-        return cls(load_network(files), name=Path(name).stem, device=device, dtype=dtype, protocol=protocol)
+        network = load_network(
+            files,
+            backbone=None if backbone is None else Path(backbone),
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        return cls(network, name=Path(name).stem, device=device, dtype=dtype, protocol=protocol)
 
     def encode(
         self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD
@@ -169,6 +180,18 @@ class FewShotSegmenter:
             return list(self.stream(query, encoded))
         return self._predict(query, encoded, "the query")
 
+    def check(self, supports: SupportSet) -> None:
+        """Refuse supports that another model encoded.
+
+        Raises:
+            ValueError: they are not this model's.
+        """
+        if supports.model.rpartition("@")[2] != self.identity.rpartition("@")[2]:  # a copy may have another name
+            raise ValueError(
+                f"these supports were encoded by model {supports.model}, this is {self.identity}; "
+                "encode the support photos again with this model"
+            )
+
     def stream(
         self, queries: Iterable[ImageSource], supports: Mapping[str, object] | SupportSet
     ) -> Iterator[Prediction]:
@@ -178,10 +201,29 @@ class FewShotSegmenter:
 
     def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
         """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes."""
+        return self._encode_queries([image])[0]
+
+    def predict_batch(
+        self, images: Sequence[NDArray[np.uint8]], supports: Mapping[str, object] | SupportSet
+    ) -> list[Prediction]:
+        """As :meth:`predict` for decoded photos, uint8 (H, W, 3) of any sizes, that pass the backbone together.
+
+        Worth it where a device is not filled by one photo. Kernels may round differently in another batch size.
+
+        Raises:
+            ValueError: as :meth:`predict`.
+        """
+        encoded = self._encoded(supports)
+        queries = self._encode_queries(images) if images else []
+        return [self._assemble(image, query, encoded) for image, query in zip(images, queries, strict=True)]
+
+    def _encode_queries(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedQuery]:
         with self._autocast():
-            pyramid = self.network.encode_queries(self._to_input([self._resize(image)]))
-        height, width, _ = image.shape
-        return EncodedQuery(pyramid, (height, width))
+            pyramid = self.network.encode_queries(self._to_input([self._resize(image) for image in images]))
+        return [
+            EncodedQuery([[feature[index : index + 1] for feature in level] for level in pyramid], image.shape[:2])
+            for index, image in enumerate(images)
+        ]
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
@@ -197,7 +239,10 @@ class FewShotSegmenter:
 
     def _predict(self, query: ImageSource, supports: SupportSet, label: str) -> Prediction:
         image = read_image(query, label=label)
-        answer = self.infer(self.encode_query(image), supports)
+        return self._assemble(image, self.encode_query(image), supports)
+
+    def _assemble(self, image: NDArray[np.uint8], query: EncodedQuery, supports: SupportSet) -> Prediction:
+        answer = self.infer(query, supports)
         mask_type = np.uint8 if len(supports) <= 255 else np.uint16
         return Prediction(
             names=supports.names,
@@ -212,11 +257,7 @@ class FewShotSegmenter:
     def _encoded(self, supports: Mapping[str, object] | SupportSet) -> SupportSet:
         if not isinstance(supports, SupportSet):
             return self.encode(supports)
-        if supports.model.rpartition("@")[2] != self.identity.rpartition("@")[2]:  # a copy may have another name
-            raise ValueError(
-                f"these supports were encoded by model {supports.model}, this is {self.identity}; "
-                "encode the support photos again with this model"
-            )
+        self.check(supports)
         return supports
 
     def _read_shot(self, shot: Shot, label: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -1,20 +1,67 @@
-"""Every example runs as it stands."""
+"""Every example runs as it stands, and leaves what it says."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 from PIL import Image
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+from fscs_sdk import SupportSet
+
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    def run(name: str) -> str:
+        command = [sys.executable, str(FOLDER / f"{name}.py")]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(example: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "cat" in done.stdout
+def test_an_example_is_short_and_has_a_test(example: Path) -> None:
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
+    assert f'run("{example.stem}")' in Path(__file__).read_text(encoding="utf-8")
+
+
+def test_one_shot(run, tmp_path: Path) -> None:
+    assert "'cat': True" in run("one_shot")
     with Image.open(tmp_path / "one_shot.png") as overlay:
         assert overlay.mode == "RGB"
-    assert len(example.read_text().splitlines()) <= 40
+
+
+def test_five_shots_are_saved(run, tmp_path: Path) -> None:
+    printed = run("five_shots_saved")
+    assert "person_query.jpg" in printed
+    assert "coffee.jpg" in printed
+    supports = SupportSet.load(tmp_path / "pets_and_people.safetensors")
+    assert supports.names == ("cat", "person")
+    assert supports.class_index.tolist() == [0] * 5 + [1] * 5
+
+
+def test_photos_are_sorted(run, tmp_path: Path) -> None:
+    run("sort_by_presence")
+    folder = tmp_path / "sorted_photos"
+    assert (folder / "cat" / "cat_query.jpg").is_file()
+    assert (folder / "none" / "coffee.jpg").is_file()
+    assert not (folder / "none" / "cat_query.jpg").exists()
+
+
+def test_every_frame_is_answered(run, tmp_path: Path) -> None:
+    assert run("video_frames").count("Prediction(") == 4
+    video = cv2.VideoCapture(str(tmp_path / "video_overlay.avi"))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
+
+
+def test_a_folder_becomes_coco(run, tmp_path: Path) -> None:
+    printed = run("folder_to_coco")
+    assert "4 answered" in printed
+    assert "cat: in 2 photos" in printed
+    assert (tmp_path / "coco" / "annotations.coco.json").is_file()
