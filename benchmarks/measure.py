@@ -1,0 +1,176 @@
+"""From workloads to figures: interleaved timings, stages, peak memory, agreement on real photos."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.roofline import operations, product_rate, seconds
+from benchmarks.workloads import Sides, Workload, counted_passes, synthetic_network
+from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
+from fscs_sdk.model.asnet import ASNet
+from fscs_sdk.model.correlation import correlate
+from fscs_sdk.segmenter import FewShotSegmenter
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the workloads run: ASNet on a backbone with random weights at an input side in pixels."""
+
+    backbone: str
+    side: int
+    device: str
+
+
+def measure(workload: Workload, model: Model, dtypes: Sequence[str], *, repeats: int) -> dict[str, Any]:
+    """Time the naive loop and the shipped path in turn; one entry for each dtype.
+
+    ``speedup`` is the median over repeats of naive seconds / shipped seconds, each pair measured back to back.
+    """
+    sides = Sides(synthetic_network(model.backbone, model.side), workload, device=model.device)
+    naive = sides.naive()
+    shipped = {dtype: sides.shipped(dtype) for dtype in dtypes}
+    expected = naive(0)
+    passes = _passes(sides, naive)
+    answers = {dtype: answer(0) for dtype, answer in shipped.items()}
+    times: dict[str, list[float]] = {"naive": [], **{dtype: [] for dtype in dtypes}}
+    for repeat in range(repeats):
+        times["naive"].append(seconds(lambda: naive(repeat), sides.device))  # noqa: B023 (called at once)
+        for dtype, answer in shipped.items():
+            # The fast side is timed over as many queries as fill half a second, so that the clock is not what is seen.
+            count = max(1, round(0.5 / seconds(lambda: answer(repeat), sides.device)))  # noqa: B023
+            took = seconds(lambda: [answer(repeat + i) for i in range(count)], sides.device)  # noqa: B023
+            times[dtype].append(took / count)
+    figures = {}
+    for dtype, answer in shipped.items():
+        resolved = FewShotSegmenter(sides.network, name="benchmark", device=model.device, dtype=dtype).dtype
+        work = operations(lambda: answer(0))  # noqa: B023
+        rate = product_rate(resolved, sides.device)
+        ratios = [slow / fast for slow, fast in zip(times["naive"], times[dtype], strict=True)]
+        maps = torch.from_numpy(answers[dtype].foreground)
+        figures[dtype] = {
+            "dtype": str(resolved).removeprefix("torch."),
+            "speedup": statistics.median(ratios),
+            "speedup_range": [min(ratios), max(ratios)],
+            "queries_per_s": 1 / statistics.median(times[dtype]),
+            "milliseconds": 1000 * statistics.median(times[dtype]),
+            "naive_milliseconds": 1000 * statistics.median(times["naive"]),
+            "gigaflop": work / 1e9,
+            "roofline_gigaflop_per_s": rate / 1e9,
+            "share_of_roofline": work / rate / statistics.median(times[dtype]),
+            "largest_map_difference": float((maps - expected.foreground.cpu()).abs().max()),
+            "same_presence": list(answers[dtype].present.values()) == expected.present.tolist(),
+            "backbone_photos": _passes(sides, answer),
+            "naive_backbone_photos": passes,
+        }
+    return figures
+
+
+def _passes(sides: Sides, answer: Callable[[int], object]) -> int:
+    with counted_passes(sides.network.backbone) as photos:
+        answer(0)
+    return sum(photos)
+
+
+def stages(workload: Workload, model: Model, dtype: str, *, repeats: int) -> dict[str, float]:
+    """Median milliseconds of each stage of one query with encoded supports, and of the naive head for comparison."""
+    sides = Sides(synthetic_network(model.backbone, model.side), workload, device=model.device)
+    segmenter = FewShotSegmenter(sides.network, name="benchmark", device=model.device, dtype=dtype)
+    supports = segmenter.encode(sides.supports())
+    query = segmenter.encode_query(sides.queries[0])
+    features = [[feature.to(sides.device) for feature in level] for level in supports.features]
+    masks = supports.masks.to(sides.device)
+    whole = {
+        "backbone": lambda: segmenter.encode_query(sides.queries[0]),
+        "correlation, head, inference": lambda: segmenter.infer(query, supports),
+        "correlation": lambda: [correlate(q, s) for q, s in zip(query.pyramid, features, strict=True)],
+    }
+    found = {name: _median(work, sides, repeats) for name, work in whole.items()}
+    head, naive_head = _heads(sides, query.pyramid, features, masks)
+    with torch.inference_mode():
+        found["head"] = _median(head, sides, repeats)
+        found["naive head"] = _median(naive_head, sides, repeats)
+    return {name: 1000 * value for name, value in found.items()}
+
+
+def _heads(sides: Sides, query: Any, features: Any, masks: Any) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The learner alone on ready correlations of the first pairs of a workload, shipped and naive, in float32."""
+    from benchmarks.naive import learner
+
+    pairs = min(4, len(masks))
+    head = sides.network.head
+    if not isinstance(head, ASNet):
+        raise TypeError("the naive loop knows ASNet alone")
+    state = head.state_dict()
+    sizes = [(level[0].shape[-2], level[0].shape[-1]) for level in query]
+    with torch.inference_mode():
+        ours = [
+            correlate(q, [feature[:pairs] for feature in s]).contiguous() for q, s in zip(query, features, strict=True)
+        ]
+        plain = [x.movedim(-1, 2).unflatten(2, size).contiguous() for x, size in zip(ours, sizes, strict=True)]
+    mask = masks[:pairs].float()
+    return (lambda: head.squeeze(ours, sizes, mask)), (lambda: learner(state, plain, mask))
+
+
+def _median(work: Callable[[], object], sides: Sides, repeats: int) -> float:
+    work()
+    return statistics.median(seconds(work, sides.device) for _ in range(repeats))
+
+
+def peak_memory(workload: Workload, model: Model, side: str) -> int:
+    """Bytes by which memory rises while a path (``naive`` or a dtype) encodes and answers; in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", workload.name, model.backbone, str(model.side), side]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    return int(json.loads(done.stdout)["bytes"])
+
+
+def first_answer() -> float:
+    """Seconds from starting Python to asnet-mini's first answer, in a process of its own."""
+    code = (
+        "from fscs_sdk import FewShotSegmenter; from fscs_sdk.demo import PHOTOS, SUPPORTS; "
+        "FewShotSegmenter.from_pretrained().predict(PHOTOS / 'cat_query.jpg', SUPPORTS)"
+    )
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    return time.perf_counter() - start
+
+
+def mini_rate(device: str, dtype: str, *, seconds_at_least: float = 3.0) -> float:
+    """Queries a second of asnet-mini, 1-way 1-shot, encoded support, decoded photo, at its own input side."""
+    model = FewShotSegmenter.from_pretrained(device=device, dtype=dtype)
+    supports = model.encode({"cat": SUPPORTS["cat"]})
+    photo = np.ascontiguousarray(model.predict(PHOTOS / "cat_query.jpg", supports).image)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds_at_least:
+        model.predict(photo, supports)
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def agreement(photos: Sequence[Path], device: str, dtype: str) -> dict[str, float]:
+    """How much asnet-mini's answers on real photos change with ``dtype``: shares of equal mask pixels and presences."""
+    if not photos:
+        photos = [PHOTOS / name for name in QUERIES]
+    plain = FewShotSegmenter.from_pretrained(device=device, dtype="float32")
+    other = FewShotSegmenter.from_pretrained(device=device, dtype=dtype)
+    plain_supports, other_supports = plain.encode(SUPPORTS), other.encode(SUPPORTS)
+    pixels, presences, largest = [], [], 0.0
+    for photo in photos:
+        a, b = plain.predict(photo, plain_supports), other.predict(photo, other_supports)
+        pixels.append(float((a.mask == b.mask).mean()))
+        presences += [a.present[name] == b.present[name] for name in a.names]
+        largest = max(largest, float(np.abs(a.foreground - b.foreground).max()))
+    return {
+        "photos": len(photos),
+        "same_mask_pixels": statistics.fmean(pixels),
+        "same_presences": statistics.fmean(presences),
+        "largest_map_difference": largest,
+    }
