@@ -79,9 +79,11 @@ def _directions(count: int) -> NDArray[np.float64]:
 
 
 def _parse(text: str) -> NDArray[np.float64]:
-    version, _, encoded = text.partition(":")
-    if version != VERSION:
+    version, colon, encoded = text.partition(":")
+    if colon and version != VERSION:
         raise ValueError(f"the fingerprint is of version {version[:20]!r}, which this fscs-sdk does not know")
+    if not colon:
+        raise ValueError("the fingerprint is damaged")
     try:
         numbers = np.frombuffer(base64.b64decode(encoded, validate=True), dtype="<f4").reshape(-1, 3)
     except (binascii.Error, ValueError):
