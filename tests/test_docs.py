@@ -1,0 +1,33 @@
+"""The docs name what there is: every command, every format, every example."""
+
+from pathlib import Path
+
+import pytest
+
+from fscs_sdk.cli import SECTIONS
+from fscs_sdk.formats import WRITERS
+from fscs_sdk.weights import manifest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = [command for section in SECTIONS.values() for command in section]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_section(command: str) -> None:
+    assert f"\n## fscs {command}\n" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+def test_every_format_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    for name, format in WRITERS.items():
+        assert f"| `{name}` |" in guide
+        assert format.ending is None or f"`{format.ending}`" in guide
+        assert format.whole_run is None or format.whole_run.split("/")[0] in guide
+
+
+def test_the_readme_quotes_the_manifests_figures() -> None:
+    figure = manifest()["asnet-mini"]["figures"][0]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"**{figure['exact_ratio']}** | {figure['accuracy']} | **{figure['mean_iou']}**" in text
+    for name, baseline in figure["baselines"].items():
+        assert f"| {name} | **{baseline['exact_ratio']}** |" in text
