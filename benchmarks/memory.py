@@ -3,6 +3,7 @@
 import json
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,11 @@ def rise(workload: str, backbone: str, side: int, path: str) -> int:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Largest resident memory so far, in bytes; on Linux ``ru_maxrss`` would count from the parent's on."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+    return peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":
