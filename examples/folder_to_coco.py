@@ -9,12 +9,12 @@ from pycocotools.coco import COCO
 
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.demo import PHOTOS, SUPPORTS
-from fscs_sdk.folder import Settings, predict_folder
+from fscs_sdk.folder import predict_folder
 
 folder = sys.argv[1] if len(sys.argv) > 1 else f"{PHOTOS}/*query*.jpg"
 out = sys.argv[2] if len(sys.argv) > 2 else "coco"
 model = FewShotSegmenter.from_pretrained()
-summary = predict_folder(model, [folder], SUPPORTS, out, settings=Settings(formats=("coco", "overlay")))
+summary = predict_folder(model, [folder], SUPPORTS, out, formats=("coco", "overlay"))
 print(f"{summary.answered} answered, {summary.done_before} done before, {len(summary.failed)} failed")
 
 annotations = COCO(summary.collected[0])

@@ -30,8 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         data: all of its contents.
 
     Raises:
-        OSError: the file cannot be written, and the temporary one is gone again; the message names the path and the
-            cause, ``errno`` is kept.
+        OSError: the file cannot be written, and the temporary one is gone again; ``errno`` says why, ``filename`` is
+            the path.
     """
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
@@ -47,5 +47,5 @@ def write_atomically(path: Path, data: bytes) -> None:
                 temporary.unlink()
             raise
     except OSError as error:
-        # Built with an errno, an OSError is of the subclass that belongs to it, such as PermissionError.
-        raise OSError(error.errno, f"'{path}' cannot be written: {error.strerror}") from error
+        # The temporary's name says nothing to anyone. With an errno it is of the subclass that belongs to that.
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -209,17 +209,18 @@ class FewShotSegmenter:
 
     def predict_batch(
         self, images: Sequence[NDArray[np.uint8]], supports: Mapping[str, object] | SupportSet
-    ) -> list[Prediction]:
+    ) -> Iterator[Prediction]:
         """As :meth:`predict` for decoded photos, uint8 (H, W, 3) of any sizes, that pass the backbone together.
 
-        Worth it where a device is not filled by one photo. Kernels may round differently in another batch size.
+        Worth it where a device is not filled by one photo. The predictions are made one at a time, as they are asked
+        for. Kernels may round differently in another batch size.
 
         Raises:
             ValueError: as :meth:`predict`.
         """
         encoded = self._encoded(supports)
         queries = self._encode_queries(images) if images else []
-        return [self._assemble(image, query, encoded) for image, query in zip(images, queries, strict=True)]
+        return (self._assemble(image, query, encoded) for image, query in zip(images, queries, strict=True))
 
     def _encode_queries(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedQuery]:
         with self._autocast():

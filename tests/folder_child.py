@@ -1,18 +1,19 @@
-"""Runs ``predict_folder`` with the stub model in a process that a test kills: INPUT OUT [FORMAT...]."""
+"""Runs ``predict_folder`` with the stub model in a process that a test stops: INPUT OUT PAUSE [FORMAT...].
 
-import signal
+It prints the path of every photo when its line is in the journal.
+"""
+
 import sys
 
-from fscs_sdk.folder import Settings, predict_folder
+from fscs_sdk.folder import predict_folder
 from stub_model import StubModel, StubSupports
 
-signal.signal(signal.SIGTERM, signal.default_int_handler)
-_, folder, out, *formats = sys.argv
+_, folder, out, pause, *formats = sys.argv
 predict_folder(
-    StubModel(),
-    [folder],
+    StubModel(pause=float(pause)),
+    folder,
     StubSupports(),
     out,
-    settings=Settings(tuple(formats) or ("mask",)),
-    advance=lambda entry: print(entry.place, flush=True),  # noqa: T201 (what the test waits for)
+    formats=formats,
+    progress=lambda done, total, record: record and sys.stdout.write(f"{record.path}\n") and sys.stdout.flush(),
 )

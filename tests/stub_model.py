@@ -1,21 +1,22 @@
 """A model and supports without a network, for what goes on around them; loads neither torch nor weights."""
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from fscs_sdk.prediction import Prediction
 
 
-class _Array:
+class Values:
     """As much of a tensor as a fingerprint needs."""
 
     def __init__(self, values: object) -> None:
         self._values = np.asarray(values)
 
-    def contiguous(self) -> "_Array":
+    def contiguous(self) -> "Values":
         return self
 
     def numpy(self) -> np.ndarray:
@@ -23,40 +24,53 @@ class _Array:
 
 
 class StubSupports:
-    """Classes ``bright`` and ``dark`` with one shot each."""
+    """Two classes with a shot each."""
 
-    def __init__(self, threshold: float = 0.5, names: tuple[str, ...] = ("bright", "dark")) -> None:
+    def __init__(self, threshold: float = 0.5, names: tuple[str, str] = ("bright", "dark")) -> None:
         self.names = names
-        self.features = ()
-        self.masks = self.tagged = self.class_index = _Array([0, 1])
-        self.thresholds = _Array([threshold] * len(names))
-
-    def __len__(self) -> int:
-        return len(self.names)
+        self.features = ((Values([1.0]),),)
+        self.masks = self.tagged = self.class_index = Values([0, 1])
+        self.thresholds = Values([threshold] * len(names))
 
 
 class StubModel:
-    """Class 1 is where red is above 127, class 2 where it is below 64; takes ``FSCS_STUB_SLEEP`` seconds a photo."""
+    """Class 1 is where red is above 127, class 2 where it is below 64; a photo of 13 x 13 pixels is too much for it."""
 
     identity = "stub@0"
     protocol = "paper"
     dtype = "float32"
 
-    def __init__(self) -> None:
+    def __init__(self, *, pause: float = 0.0) -> None:
+        self.pause = pause
         self.batches: list[int] = []
 
-    def predict_batch(self, images: Sequence[np.ndarray], supports: StubSupports) -> list[Prediction]:
+    def encode(self, supports: Mapping[str, object]) -> StubSupports:
+        first, second = supports
+        return StubSupports(names=(first, second))
+
+    def check(self, supports: StubSupports) -> None:
+        if not isinstance(supports, StubSupports):
+            raise ValueError("these supports were encoded by another model")
+
+    def predict_batch(self, images: Sequence[np.ndarray], supports: StubSupports) -> Iterator[Prediction]:
         self.batches.append(len(images))
-        time.sleep(float(os.environ.get("FSCS_STUB_SLEEP", "0")) * len(images))
-        return [self._answer(image, supports) for image in images]
+        return (self._answer(image, supports) for image in images)
 
     def _answer(self, image: np.ndarray, supports: StubSupports) -> Prediction:
-        red = image[:, :, 0]
+        time.sleep(self.pause)
         if image.shape[:2] == (13, 13):
-            raise RuntimeError("13 x 13 is unlucky")
-        foreground = np.stack([red / 255, 1 - red / 255]).astype(np.float32)
-        mask = np.where(red > 127, 1, np.where(red < 64, 2, 0)).astype(np.uint8)
-        present = {name: bool((mask == number).any()) for number, name in enumerate(supports.names, start=1)}
-        scores = {name: float(plane.max()) for name, plane in zip(supports.names, foreground, strict=True)}
-        background = 1 - foreground.mean(axis=0)
-        return Prediction(supports.names, scores, present, foreground, background, mask, image)
+            raise RuntimeError("13 x 13 is\nunlucky")
+        red = image[:, :, 0].astype(np.float32) / 255
+        foreground = np.stack([red, 1 - red])
+        scores = {name: float(map.max()) for name, map in zip(supports.names, foreground, strict=True)}
+        present = {name: score >= 0.5 for name, score in scores.items()}
+        mask = np.where(red > 0.5, 1, np.where(red < 0.25, 2, 0)).astype(np.uint8)
+        return Prediction(supports.names, scores, present, foreground, 1 - foreground.max(axis=0), mask, image)
+
+
+def write_photo(path: Path, seed: int = 0, size: tuple[int, int] = (9, 12)) -> Path:
+    """A random photo of a size (height, width), PNG whatever the ending: decoders look at the content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "PNG")
+    return path

@@ -26,6 +26,8 @@ ALLOWED = {
     "fscs_sdk.loading": ("fingerprint", "model", "weights"),
     "fscs_sdk.model": ("model",),
     "fscs_sdk.segmenter": ("images", "loading", "model", "prediction", "supports", "weights"),
+    "fscs_sdk.folder": ("files", "folder", "formats", "images", "prediction", "supports"),
+    "fscs_sdk.support_folder": ("folder", "supports"),
     "fscs_sdk.evaluation": ("evaluation", "images", "model", "prediction", "segmenter", "supports"),
 }
 #: What is slow to load or need not be there.

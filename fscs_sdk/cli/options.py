@@ -1,8 +1,11 @@
 """Options that several commands share, and what they mean."""
 
-from collections.abc import Callable
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -10,21 +13,19 @@ if TYPE_CHECKING:
     from fscs_sdk.segmenter import FewShotSegmenter
     from fscs_sdk.supports import SupportSet
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+
+def model_options(command: Command) -> Command:
     """``--model``, ``--device`` and ``--dtype``."""
-    for option in (
-        click.option(
-            "--dtype",
-            default="auto",
-            show_default=True,
-            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-        ),
+    options = (
+        click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."),
         click.option(
             "--model", default="asnet-mini", show_default=True, help="Model name, folder, .safetensors or org/repo."
         ),
-    ):
+    )
+    for option in options:
         command = option(command)
     return command
 
@@ -33,54 +34,83 @@ threshold_option = click.option(
     "--threshold",
     "thresholds",
     multiple=True,
-    metavar="[CLASS=]VALUE",
-    help="Evidence in [0, 1] that makes a class present, for all or for one.  [default: 0.5]",
+    metavar="[CLASS=]NUMBER",
+    help="Score from 0 to 1 that makes a class present, for all or for one; may be repeated.  [default: 0.5]",
 )
 
 
-def parse_thresholds(values: tuple[str, ...], names: tuple[str, ...]) -> tuple[float | None, dict[str, float]]:
-    """``("0.6", "dog=0.7")`` -> the value for all, and those by class name.
+@contextlib.contextmanager
+def misuse(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
+    """Errors of these kinds in here are the caller's: one sentence and exit code 2; with ``--debug`` the traceback."""
+    try:
+        yield
+    except kinds as error:
+        if click.get_current_context().find_root().params.get("debug"):
+            raise
+        raise click.UsageError(one_line(str(error))) from error
+
+
+def load_segmenter(model: str, device: str, dtype: str) -> "FewShotSegmenter":
+    """The model of ``--model``, ``--device`` and ``--dtype``.
 
     Raises:
-        click.UsageError: a value is no number in [0, 1], or names no class.
+        click.UsageError: there is none.
+        OSError: it cannot be read or downloaded.
     """
-    general: float | None = None
-    named: dict[str, float] = {}
-    for text in values:
-        name, equals, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = -1.0
-        if not 0 <= value <= 1:
-            raise click.UsageError(f"--threshold {text}: a number from 0 to 1 is needed, or class=number")
-        if not equals:
-            general = value
-        elif name in names:
-            named[name] = value
-        else:
-            raise click.UsageError(f"--threshold {text}: there is no class '{name}'; classes: {', '.join(names)}")
-    return general, named
+    from fscs_sdk.segmenter import FewShotSegmenter
+
+    with misuse():
+        return FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype)
 
 
-def read_supports(model: "FewShotSegmenter", source: Path, thresholds: tuple[str, ...]) -> "SupportSet":
-    """Supports of a folder (encoded now) or of a file that ``fscs encode`` made.
+def load_supports(segmenter: "FewShotSegmenter", source: Path, thresholds: tuple[str, ...]) -> "SupportSet":
+    """Supports from a folder, encoded now, or from a file that ``fscs encode`` made; what is odd in them is told.
 
     Raises:
-        click.UsageError: the source or a threshold cannot be used; the sentence says why.
+        click.UsageError: they or a threshold cannot be used.
     """
     from fscs_sdk.support_folder import read_support_folder
     from fscs_sdk.supports import SupportSet
 
-    try:
+    with misuse((ValueError, FileNotFoundError)), warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
         if source.is_dir():
-            supports = model.encode(read_support_folder(source))
+            supports = segmenter.encode(read_support_folder(source))
         else:
             supports = SupportSet.load(source)
-            model.check(supports)
-    except (ValueError, OSError) as error:
-        raise click.UsageError(f"--supports: {error}") from None
-    general, named = parse_thresholds(thresholds, supports.names)
-    if general is not None:
-        supports = supports.with_thresholds(general)
-    return supports.with_thresholds(named) if named else supports
+            segmenter.check(supports)
+        supports = _with_thresholds(supports, thresholds)
+    for message in dict.fromkeys(str(warning.message) for warning in noted):
+        click.echo(f"fscs: warning: {one_line(message)}", err=True)
+    return supports
+
+
+def _with_thresholds(supports: "SupportSet", texts: tuple[str, ...]) -> "SupportSet":
+    """The supports with ``("0.6", "dog=0.7")`` applied, what is for all classes first.
+
+    Raises:
+        ValueError: a text is no number from 0 to 1, or its class is none of the supports'.
+    """
+    for text in sorted(texts, key=lambda text: "=" in text):
+        name, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise ValueError(f"the threshold {text!r} is neither a number from 0 to 1 nor class=number") from None
+        supports = supports.with_thresholds({name: value} if equals else value)
+    return supports
+
+
+def one_line(text: str) -> str:
+    """A text as one line that every terminal takes: control characters and bytes that are no text are escaped."""
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii", "backslashreplace")
+        for character in text
+    )
+
+
+def list_argument(path: str) -> str:
+    """How the option ``--list FILE`` names a list among the inputs."""
+    return "@-" if path == "-" else f"@{os.path.abspath(path)}"

@@ -1,204 +1,266 @@
 """``fscs predict``."""
 
+import contextlib
 import signal
 import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fscs_sdk.cli.options import model_options, read_supports, threshold_option
+from fscs_sdk.cli.options import (
+    list_argument,
+    load_segmenter,
+    load_supports,
+    misuse,
+    model_options,
+    one_line,
+    threshold_option,
+)
 from fscs_sdk.formats import WRITERS
 
 if TYPE_CHECKING:
-    from fscs_sdk.folder import Plan, Settings, Summary
-    from fscs_sdk.folder.journal import Entry
-    from fscs_sdk.segmenter import FewShotSegmenter
-    from fscs_sdk.supports import SupportSet
+    from fscs_sdk.folder import Plan, Record, Summary
+    from fscs_sdk.folder.inputs import Inputs
 
-EXIT_SOME_FAILED = 1
+EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 #: Failures that are named on the terminal; the journal has all.
 SHOWN = 10
 
 
-def _formats(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+def _parse_formats(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
     unknown = [name for name in names if name not in WRITERS]
     if unknown or not names:
-        problem = f"there is no format '{unknown[0]}'" if unknown else "no format is named"
-        raise click.BadParameter(f"{problem}; choose from {', '.join(WRITERS)}, with commas between them")
+        problem = f"there is no format {unknown[0]!r}" if unknown else "no format is named"
+        raise click.BadParameter(f"{problem}; choose from {', '.join(WRITERS)}")
     return names
 
 
-def _shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def _parse_shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
     index, _, count = value.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise click.BadParameter(f"'{value}' is none: i/n with 1 <= i <= n is needed, such as 2/8")
+    if not (index.isdecimal() and count.isdecimal() and len(count) < 10 and 1 <= int(index) <= int(count)):
+        raise click.BadParameter(f"{value!r} is none; write I/N with 1 <= I <= N, such as 2/8")
     return int(index), int(count)
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option(
-    "--list", "lists", multiple=True, metavar="FILE", type=click.Path(exists=True), help="One input in each line."
-)
-@click.option(
     "--supports",
     required=True,
     metavar="DIR|FILE",
-    type=click.Path(exists=True, path_type=Path),
-    help="DIR/<class>/<photo>.jpg with <photo>.png or <photo>_mask.png beside it; or a file of 'fscs encode'.",
+    type=click.Path(path_type=Path),
+    help="DIR/<class>/<photo>.jpg with the mask <photo>.png or <photo>_mask.png beside it; or a file of 'fscs encode'.",
 )
 @click.option(
     "--out",
     required=True,
+    metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Where results and journal.jsonl go; the input tree is mirrored there.",
+    help="For the results, in the tree of the inputs, and journal.jsonl.",
 )
 @click.option(
     "--formats",
-    default="mask,overlay",
-    show_default=True,
-    callback=_formats,
+    multiple=True,
+    default=("mask", "overlay"),
+    show_default="mask,overlay",
+    callback=_parse_formats,
     help=f"With commas between them: {', '.join(WRITERS)}.",
+)
+@click.option(
+    "--list", "lists", multiple=True, metavar="FILE", help="Take the inputs that FILE names, one a line; - is stdin."
 )
 @threshold_option
 @model_options
-@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Photos at once.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads that decode.")
-@click.option("--shard", callback=_shard, metavar="I/N", help="Only the I-th of N parts; then 'fscs merge OUT'.")
 @click.option("--overwrite", is_flag=True, help="Answer again what is done.")
-@click.option("--follow-links", is_flag=True, help="Also take what links inside the folders point to.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@click.option(
+    "--shard", callback=_parse_shard, metavar="I/N", help="Only the I-th of N parts; 'fscs merge' joins them."
+)
+@click.option("--follow-links", is_flag=True, help="Also follow symbolic links inside the inputs.")
+@click.option("--root", metavar="DIR", help="Mirror paths from here, not from the deepest folder of all inputs.")
+@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Photos at once.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode, and as many that write.")
+@click.option(
+    "--max-pixels", default=100_000_000, show_default=True, type=click.IntRange(min=1), help="Larger photos fail."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_context
 def predict(
+    context: click.Context,
     inputs: tuple[str, ...],
-    lists: tuple[str, ...],
     supports: Path,
     out: Path,
     formats: tuple[str, ...],
+    lists: tuple[str, ...],
     thresholds: tuple[str, ...],
     model: str,
     device: str,
     dtype: str,
-    batch_size: int,
-    workers: int,
-    shard: tuple[int, int] | None,
     overwrite: bool,
+    shard: tuple[int, int] | None,
     follow_links: bool,
+    root: str | None,
+    batch_size: int,
+    workers: int | None,
+    max_pixels: int,
     dry_run: bool,
     as_json: bool,
-) -> int:
-    """Answer photos: INPUT is any number of files, folders, patterns ('photos/*/*.jpg') and lists (@list.txt).
+) -> None:
+    """Which classes are in the photos, and where? INPUT: files, folders, patterns ('p/*/*.jpg') or lists (@list.txt).
 
-    Stopped at any moment, the same command goes on. OUT/journal.jsonl has a line for each photo, also for those that
-    failed. Exit code 0: all answered; 1: some failed; 2: misuse.
+    Run again, it goes on where it was stopped, and answers what is new, changed or failed. journal.jsonl has a line for
+    each photo, also for one that cannot be read.
+
+    Exit code: 0 all answered, 1 some failed or the run had to stop, 2 misuse, 130 or 143 interrupted.
     """
-    from fscs_sdk.folder import Settings
-    from fscs_sdk.formats import select
-    from fscs_sdk.segmenter import FewShotSegmenter
+    from fscs_sdk.folder import plan_folder, predict_folder
 
-    sources = [*inputs, *(f"@{path}" for path in lists)]
-    if not sources:
-        raise click.UsageError("no photos are given: name files, folders, patterns or --list FILE")
-    settings = Settings(formats, batch_size, workers, overwrite, follow_links, shard)
-    select(formats)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what Ctrl-C does: finish the files that are begun
-    segmenter = FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype)
-    encoded = read_supports(segmenter, supports, thresholds)
+    given = [*inputs, *map(list_argument, lists)]
+    if not given:
+        raise click.UsageError("no photos are given; name files, folders, patterns or lists")
+    segmenter = load_segmenter(model, device, dtype)
+    encoded = load_supports(segmenter, supports, thresholds)
     if dry_run:
-        _show_plan(_planned(segmenter, sources, encoded, out, settings), out, as_json=as_json)
-        return 0
-    summary = _run(segmenter, sources, encoded, out, settings)
+        with misuse():
+            plan = plan_folder(
+                segmenter,
+                given,
+                encoded,
+                out,
+                formats=formats,
+                shard=shard,
+                overwrite=overwrite,
+                follow_links=follow_links,
+                root=root,
+            )
+        _show_plan(plan, as_json=as_json)
+        return
+    with _interrupted(context), _progress_bar() as progress, warnings.catch_warnings(), misuse():
+        warnings.simplefilter("ignore")  # a decoder's remarks on single photos: what matters is an error
+        summary = predict_folder(
+            segmenter,
+            given,
+            encoded,
+            out,
+            formats=formats,
+            batch_size=batch_size,
+            workers=workers,
+            shard=shard,
+            overwrite=overwrite,
+            follow_links=follow_links,
+            root=root,
+            max_pixels=max_pixels,
+            progress=progress,
+        )
     _show_summary(summary, as_json=as_json)
-    return EXIT_SOME_FAILED if summary.failed else 0
+    context.exit(0 if summary.well else EXIT_FAILED)
 
 
-def _planned(
-    segmenter: "FewShotSegmenter", sources: list[str], supports: "SupportSet", out: Path, settings: "Settings"
-) -> "Plan":
-    from fscs_sdk.folder import plan
+@contextlib.contextmanager
+def _interrupted(context: click.Context) -> Iterator[None]:
+    """SIGTERM ends a run like Ctrl-C: the files that are begun are finished."""
+    terminated = False
 
+    def terminate(number: int, frame: object) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        return plan(segmenter, sources, supports, out, settings)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        yield
+    except KeyboardInterrupt:
+        click.echo("fscs: interrupted; the same command goes on from here", err=True)
+        context.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _run(
-    segmenter: "FewShotSegmenter", sources: list[str], supports: "SupportSet", out: Path, settings: "Settings"
-) -> "Summary":
-    """The run, with a progress bar where someone looks."""
+@contextlib.contextmanager
+def _progress_bar() -> "Iterator[Callable[[int, int, Record | None], None]]":
+    """Photos done, their rate and the time left, on standard error where someone looks."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from fscs_sdk.folder import predict_folder
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("", total=None, rate="")
+        begun = time.monotonic()
 
-    begun: list[Plan] = []
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("photos", total=None, rate="")
+        def progress(done: int, total: int, record: "Record | None") -> None:
+            rate = f"{done / max(1e-9, time.monotonic() - begun):.1f} photos/s" if done else ""
+            bar.update(task, completed=done, total=total, rate=rate)
 
-        def advance(entry: "Entry") -> None:
-            speed = progress.tasks[0].speed
-            progress.update(task, advance=1, rate="" if speed is None else f"{speed:.1f}/s")
-
-        def started(plan: "Plan") -> None:
-            begun.append(plan)
-            progress.update(task, total=len(plan.todo))
-
-        try:
-            return predict_folder(
-                segmenter, sources, supports, out, settings=settings, started=started, advance=advance
-            )
-        except ValueError as error:
-            if begun:
-                raise
-            raise click.UsageError(str(error)) from None
+        yield progress
 
 
-def _show_plan(plan: "Plan", out: Path, *, as_json: bool) -> None:
+def _show_plan(plan: "Plan", *, as_json: bool) -> None:
     import json
 
-    counts = {"photos": len(plan.inputs.photos), "in_this_shard": len(plan.here), "to_do": len(plan.todo)}
-    passed = {"links_passed_over": plan.inputs.links, "other_files_passed_over": plan.inputs.others}
     if as_json:
-        todo = [{"path": str(photo.path), "place": photo.place} for photo in plan.todo]
-        click.echo(json.dumps({**counts, **passed, "todo": todo}, indent=2))
+        todo = [{"path": photo.path, "source": photo.source, "place": plan.places[photo.path]} for photo in plan.todo]
+        report = {"photos": len(plan.photos), "done": len(plan.done), "to_do": len(todo), **_left_out(plan.inputs)}
+        click.echo(json.dumps({**report, "todo": todo}, indent=2))
         return
     for photo in plan.todo:
-        click.echo(f"{_printable(str(photo.path))} -> {_printable(str(out / photo.place))}.*")
-    click.echo(", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in {**counts, **passed}.items()))
+        click.echo(f"{one_line(photo.source)} -> {one_line(plan.places[photo.path])}.*")
+    click.echo(f"{len(plan.todo)} to do, {len(plan.done)} done{_left_out_text(plan.inputs)}")
 
 
 def _show_summary(summary: "Summary", *, as_json: bool) -> None:
     import json
 
     if as_json:
-        failed = [{"path": entry.path, "error": entry.error} for entry in summary.failed]
-        counts = {"answered": summary.answered, "done_before": summary.done_before, "failed": len(failed)}
-        files = [str(path) for path in summary.collected]
-        click.echo(json.dumps({**counts, "out": str(summary.out), "collected": files, "failures": failed}, indent=2))
+        report: dict[str, Any] = {
+            "photos": summary.answered + summary.done_before + len(summary.failed),
+            "answered": summary.answered,
+            "done_before": summary.done_before,
+            "failed": len(summary.failed),
+            "present": dict(summary.present),
+            "seconds": round(summary.seconds, 3),
+            "out": str(summary.out),
+            "journal": str(summary.journal),
+            "collected": [str(path) for path in summary.collected],
+            **_left_out(summary.inputs),
+            "problems": list(summary.problems),
+            "failures": [{"path": record.path, "error": record.error} for record in summary.failed],
+        }
+        click.echo(json.dumps(report, indent=2))
         return
-    for entry in summary.failed[:SHOWN]:
-        click.echo(f"failed: {_printable(entry.path)}: {_printable(entry.error or '')}", err=True)
+    for record in summary.failed[:SHOWN]:
+        click.echo(f"fscs: {one_line(record.path)} failed: {one_line(record.error or '')}", err=True)
     if len(summary.failed) > SHOWN:
-        click.echo(f"failed: {len(summary.failed) - SHOWN} more; the journal names them", err=True)
-    before = f", {summary.done_before} were done before" if summary.done_before else ""
-    click.echo(f"{summary.answered} answered{before}, {len(summary.failed)} failed: {_printable(str(summary.out))}")
+        click.echo(f"fscs: {len(summary.failed) - SHOWN} more failed; the journal names them", err=True)
+    for problem in summary.problems:
+        click.echo(f"fscs: {one_line(problem)}", err=True)
+    before = f", {summary.done_before} done before" if summary.done_before else ""
+    click.echo(f"{summary.answered} answered{before}, {len(summary.failed)} failed{_left_out_text(summary.inputs)}")
+    click.echo(", ".join(f"{one_line(name)} in {count}" for name, count in summary.present.items()))
+    for path in (summary.journal, *summary.collected):
+        click.echo(one_line(str(path)))
 
 
-def _printable(text: str) -> str:
-    """One line that any terminal takes: control characters and bytes that are no text are escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in text
-    )
+def _left_out(inputs: "Inputs") -> dict[str, int]:
+    return {
+        "links_not_followed": inputs.links,
+        "hidden_left_out": inputs.hidden,
+        "other_files_left_out": inputs.others,
+        "result_folders_left_out": inputs.results,
+    }
+
+
+def _left_out_text(inputs: "Inputs") -> str:
+    texts = [f"{count} {name.replace('_', ' ')}" for name, count in _left_out(inputs).items() if count]
+    return f" ({', '.join(texts)})" if texts else ""

@@ -1,18 +1,24 @@
-"""Which photos a run is about, and where the results of each go in the output tree."""
+"""Which photos a run is about: files, folders, patterns and lists -> photos, with their paths below a common folder."""
 
+import fnmatch
 import glob
 import os
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
-from fscs_sdk.files import PHOTO_ENDINGS
+from fscs_sdk.folder.journal import is_journal
 
-#: The most bytes of a file name, and what the formats may add to a photo's.
-LONGEST_NAME, LONGEST_ENDING = 255, 64
+#: Endings of the files that are taken from a folder, in lower case; a file that is named itself may have any.
+PHOTO_ENDINGS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".heic", ".heif",
+})  # fmt: skip
+
+
+class InputsError(ValueError):
+    """The inputs cannot be used as they are given; nothing was done. The message names them and the cure."""
 
 
 @dataclass(frozen=True)
@@ -20,216 +26,268 @@ class Photo:
     """One input.
 
     Attributes:
-        path: where it is read.
-        place: its place in the output tree, relative, with ``/``; no two photos of a run have the same, also where
-            upper and lower case are not told apart.
+        path: relative to the folder that holds all inputs, with ``/``: what the journal calls it. No two photos of a
+            run have the same.
+        source: where it is read.
+        problem: why it is known already that it cannot be read, or None.
     """
 
-    path: Path
-    place: str
+    path: str
+    source: str
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All photos of a run in the order of their places, and how many links and other files were passed over."""
+    """All photos of a run, in the order of their paths, and how much inside the folders was left out.
+
+    Attributes:
+        photos: the photos.
+        links: symbolic links that were not followed.
+        hidden: photos and folders whose name begins with a dot.
+        others: files without a photo's ending.
+        results: folders with the results of an earlier run.
+    """
 
     photos: tuple[Photo, ...]
-    links: int
-    others: int
+    links: int = 0
+    hidden: int = 0
+    others: int = 0
+    results: int = 0
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A photo before its place is decided: ``wanted`` is the place it would like, ``origin`` tells it from others."""
-
-    path: Path
-    wanted: str
-    origin: str
-
-
-def find_inputs(sources: Sequence[str | os.PathLike[str]], *, out: Path, follow_links: bool = False) -> Inputs:
+def find_inputs(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    follow_links: bool = False,
+) -> Inputs:
     """List the photos of files, folders, patterns and lists.
 
-    A folder is walked with its sub-folders and mirrored: alone into the output folder itself, one of several into a
-    folder of its name. Of a pattern such as ``photos/*/*.jpg`` the part before the first wildcard is what is mirrored.
-    ``@list.txt`` names one input a line. Hidden files, files without a photo's ending, the output folder and folders
-    of earlier results are passed over.
+    - A folder is searched with all that is below it, for files with a photo's ending. What is hidden, the output folder
+      and folders of earlier results are left out, and links, unless ``follow_links`` is set; no folder is read twice.
+    - A file is taken as it is, whatever its ending. One that is not there is a photo with a ``problem``.
+    - A pattern (``*``, ``?``, ``[...]``, and ``**`` for any folders) stands for what a shell would make of it; one that
+      matches nothing is taken for a file's name.
+    - ``@list.txt`` names one input a line, or separated by NUL bytes, without patterns.
+
+    What is named is followed where it is a link, like in ``grep -r``.
 
     Args:
-        out: the output folder; it need not exist.
-        follow_links: also take what symbolic links inside the folders point to.
+        out: the output folder, which need not exist.
+        root: the folder that the photos' paths are relative to; by default the deepest one that holds all inputs.
 
     Raises:
-        ValueError: an input is not there, matches nothing, or is the output folder itself.
-        OSError: a folder or list cannot be read.
+        InputsError: nothing is given, nothing is there, a list cannot be read, an input lies in the output folder or
+            outside ``root``.
     """
-    walk = _Walk(out, follow_links)
-    texts = [text for source in sources for text in _lines_or_itself(os.fspath(source))]
-    folders = [text for text in texts if os.path.isdir(text)]
-    found: dict[str, _Found] = {}
+    texts = [os.fspath(given) for given in inputs]
+    walk = _Walk(os.path.realpath(out), follow_links)
     for text in texts:
-        for photo in _expand(text, walk, alone=len(texts) == 1, twins=_basenames(folders)):
-            found.setdefault(os.path.abspath(photo.path), photo)
-    photos = sorted(_places(list(found.values())), key=lambda photo: photo.place)
-    return Inputs(tuple(photos), walk.links, walk.others)
+        for named in _expand(text):
+            walk.name(named)
+    if not walk.named:
+        raise InputsError("no photos are given; name files, folders, patterns or lists")
+    walk.finish()
+    base = _absolute(os.fspath(root)) if root is not None else _common(walk.named)
+    photos = [Photo(_relative(place, base), source, problem) for place, (source, problem) in walk.found.items()]
+    inputs_found = Inputs(tuple(sorted(photos, key=lambda photo: photo.path)), **walk.left_out)
+    if not any(photo.problem is None for photo in photos):
+        raise InputsError(_nothing(texts, inputs_found))
+    return inputs_found
 
 
-def shard(photos: Iterable[Photo], index: int, count: int) -> tuple[Photo, ...]:
-    """The photos of shard ``index`` (from 1) of ``count``, by a hash of their places: a partition."""
-    return tuple(photo for photo in photos if _hash(photo.place, 16) % count == index - 1)
+def _nothing(texts: Sequence[str], found: Inputs) -> str:
+    """Why there is no photo that could be read."""
+    if found.photos:
+        more = f", nor are {len(found.photos) - 1} others" if len(found.photos) > 1 else ""
+        return f"{found.photos[0].problem}{more}; check the path"
+    counts = {"links": found.links, "hidden ones": found.hidden, "other files": found.others}
+    there = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return (
+        f"there are no photos in {', '.join(map(repr, texts[:3]))}{f' (but {there})' if there else ''}; check the path"
+    )
 
 
-def _lines_or_itself(text: str) -> list[str]:
-    if not text.startswith("@") or os.path.lexists(text):
-        return [text]
-    try:
-        lines = Path(text[1:]).read_bytes().splitlines()
-    except OSError as error:
-        raise ValueError(f"the list '{text[1:]}' cannot be read ({error.strerror}); check the path") from None
-    names = [os.fsdecode(line) for line in lines if line.strip()]
-    if not names:
-        raise ValueError(f"the list '{text[1:]}' names no photo; give one path in each line")
-    return names
-
-
-def _basenames(folders: Iterable[str]) -> Counter[str]:
-    return Counter(Path(os.path.abspath(folder)).name.casefold() for folder in folders)
-
-
-def _expand(text: str, walk: "_Walk", *, alone: bool, twins: Counter[str]) -> Iterator[_Found]:
-    path = Path(text)
-    if path.is_dir():
-        name = Path(os.path.abspath(path)).name
-        top = "" if alone else f"{name}~{_digest(text)}/" if twins[name.casefold()] > 1 else f"{name}/"
-        for file in walk.files(path):
-            relative = file.relative_to(path).as_posix()
-            yield _Found(file, f"{top}{relative}", f"{text}\0{relative}")
-    elif os.path.lexists(path):
-        listed = PurePosixPath(path.as_posix())
-        inside = not alone and not listed.is_absolute() and ".." not in listed.parts
-        yield _Found(path, listed.as_posix() if inside and len(listed.parts) > 1 else path.name, text)
-    elif glob.has_magic(text):
-        yield from _matches(text, walk)
+def _expand(text: str) -> Iterator[str]:
+    """The files and folders that an argument names."""
+    if not text:
+        raise InputsError("an input is empty; give the path of a file or folder")
+    if os.path.lexists(text):
+        yield text
+    elif text.startswith("@"):
+        yield from read_list(text[1:])
     else:
-        # One of many may have vanished since it was listed: it is answered, as a failure, like any other.
-        if alone:
-            raise ValueError(f"there is no file, folder or match for '{text}'; check the path")
-        yield _Found(path, path.name or "unnamed", text)
+        matches = list(_matches(PurePath(text))) if glob.has_magic(text) else []
+        yield from matches or [text]
 
 
-def _matches(pattern: str, walk: "_Walk") -> Iterator[_Found]:
-    parts = Path(pattern).parts
-    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    top = Path(*parts[:fixed])
-    matches = sorted(glob.glob(pattern, recursive=True))
-    if not matches:
-        raise ValueError(f"nothing matches '{pattern}'; check the pattern")
-    for match in matches:
-        files = walk.files(Path(match)) if os.path.isdir(match) else walk.photos([Path(match)])
-        for file in files:
-            relative = file.relative_to(top).as_posix()
-            yield _Found(file, relative, f"{pattern}\0{relative}")
+def read_list(path: str) -> list[str]:
+    """The entries of a list file, ``-`` for standard input: one a line, or separated by NUL bytes where it has any.
+
+    Raises:
+        InputsError: it cannot be read, or is empty.
+    """
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InputsError(f"the list {path!r} cannot be read ({reason.lower()}); check the path") from None
+    return parse_list(content, path)
+
+
+def parse_list(content: bytes, name: str) -> list[str]:
+    """The entries of a list's content; see :func:`read_list`."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputsError(f"the list {name!r} is in UTF-16; save it in UTF-8")
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    lines = content.split(b"\0") if b"\0" in content else [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    entries = [os.fsdecode(line) for line in lines if line]
+    if not entries:
+        raise InputsError(f"the list {name!r} names no photo; put one path into each line")
+    return entries
+
+
+def _matches(pattern: PurePath) -> Iterator[str]:
+    return _descend(pattern.anchor, pattern.parts[1 if pattern.anchor else 0 :])
+
+
+def _descend(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """What a pattern's parts match below a folder, as in a shell: hidden names only where a dot is written, and ``**``
+    does not go through links, so that circles of links end.
+    """
+    if not parts:
+        if folder:
+            yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if not glob.has_magic(part):
+        if os.path.lexists(os.path.join(folder, part)):
+            yield from _descend(os.path.join(folder, part), rest)
+        return
+    if part == "**":
+        yield from _descend(folder, rest)
+    for name in _names(folder):
+        path = os.path.join(folder, name)
+        if part == "**":
+            if not name.startswith(".") and os.path.isdir(path) and not os.path.islink(path):
+                yield from _descend(path, parts)
+        elif fnmatch.fnmatch(name, part) and (part.startswith(".") or not name.startswith(".")):
+            yield from _descend(path, rest)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder or "."))
+    except (
+        OSError
+    ):  # a file where the pattern wants a folder, or a folder that may not be read: no match, as in a shell
+        return []
 
 
 class _Walk:
-    """Goes through folders and counts what it passes over."""
+    """Collects photos by their absolute paths. Links inside folders wait until all folders have been read, so that a
+    folder is found by its own name, not by a link to it, in whatever order the inputs are given.
+    """
 
-    def __init__(self, out: Path, follow_links: bool) -> None:
-        self.out, self.follow_links = Path(os.path.realpath(out)), follow_links
-        self.links = self.others = 0
+    def __init__(self, out: str, follow_links: bool) -> None:
+        self.out, self.follow_links = out, follow_links
+        self.named: dict[str, str] = {}
+        self.found: dict[str, tuple[str, str | None]] = {}
+        self.left_out = {"links": 0, "hidden": 0, "others": 0, "results": 0}
+        self._read: set[tuple[int, int]] = set()
+        self._linked: list[tuple[str, str]] = []
 
-    def files(self, top: Path) -> Iterator[Path]:
-        """The photos below a folder, in order.
+    def name(self, text: str) -> None:
+        """Take a file or folder that is named."""
+        if self._in_output(text):
+            raise InputsError(f"the input {text!r} lies in the output folder; choose another output folder")
+        self.named.setdefault(_absolute(text), text)
 
-        Raises:
-            ValueError: the folder is the output folder. OSError: it cannot be read.
-        """
-        if Path(os.path.realpath(top)) == self.out:
-            raise ValueError(f"'{top}' is both an input and the output folder; choose another output folder")
-        seen: set[str] = set()
-        for folder, subfolders, names in os.walk(top, followlinks=self.follow_links, onerror=_raise):
-            real = os.path.realpath(folder)
-            if real in seen or self._is_output(Path(real), names, top=folder == os.fspath(top)):
-                subfolders.clear()
-                continue
-            seen.add(real)
-            linked = [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
-            if not self.follow_links:
-                self.links += len(linked)
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            yield from self.photos(Path(folder, name) for name in sorted(names))
-
-    def photos(self, files: Iterable[Path]) -> Iterator[Path]:
-        for file in files:
-            if file.name.startswith(".") or file.suffix.lower() not in PHOTO_ENDINGS:
-                self.others += 1
-            elif file.is_symlink() and not self.follow_links:
-                self.links += 1
+    def finish(self) -> None:
+        """Read all that was named, then what is linked from it."""
+        for place, text in sorted(self.named.items()):
+            if os.path.isdir(text):
+                self._folder(text, place, named=True)
             else:
-                yield file
+                self.found.setdefault(place, (text, None if os.path.lexists(text) else f"{text!r} does not exist"))
+        while self._linked:
+            waiting, self._linked = sorted(self._linked), []
+            for place, source in waiting:
+                self._folder(source, place, named=False)
 
-    def _is_output(self, real: Path, names: Sequence[str], *, top: bool) -> bool:
-        """Whether a folder is this run's output, or an earlier run's: those hold a journal."""
-        return real == self.out or (not top and any(is_journal_name(name) for name in names))
+    def _folder(self, source: str, place: str, *, named: bool) -> None:
+        folders = [(source, place)]
+        while folders:
+            source, place = folders.pop()
+            try:
+                status = os.stat(source)
+                if (status.st_dev, status.st_ino) in self._read or (not named and self._in_output(source)):
+                    continue
+                self._read.add((status.st_dev, status.st_ino))
+                with os.scandir(source) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+            except OSError as error:
+                self.found.setdefault(place, (source, f"the folder {source!r} cannot be read: {error.strerror}"))
+                continue
+            if not named and any(is_journal(entry.path) for entry in entries):
+                self.left_out["results"] += 1
+                continue
+            named = False
+            folders += self._entries(entries, place)
 
+    def _entries(self, entries: "list[os.DirEntry[str]]", place: str) -> list[tuple[str, str]]:
+        """Take the photos of a folder; its folders, in reverse order, are the result."""
+        folders = []
+        for entry in entries:
+            folder, link = _is_folder(entry), entry.is_symlink()
+            if not folder and os.path.splitext(entry.name)[1].lower() not in PHOTO_ENDINGS:
+                self.left_out["others"] += 1
+            elif entry.name.startswith("."):
+                self.left_out["hidden"] += 1
+            elif link and not (self.follow_links and not self._in_output(entry.path)):
+                self.left_out["links"] += 1
+            elif folder and link:
+                self._linked.append((os.path.join(place, entry.name), entry.path))
+            elif folder:
+                folders.append((entry.path, os.path.join(place, entry.name)))
+            else:
+                self.found.setdefault(os.path.join(place, entry.name), (entry.path, None))
+        return folders[::-1]
 
-def is_journal_name(name: str) -> bool:
-    """``journal.jsonl`` or the journal of a shard, ``journal.1-of-4.jsonl``."""
-    return name == "journal.jsonl" or (name.startswith("journal.") and name.endswith(".jsonl") and "-of-" in name)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _places(found: Sequence[_Found]) -> Iterator[Photo]:
-    """Decide the places: the wanted one, with a mark where two would clash or a file name would be too long."""
-    safe = [_safe(photo) for photo in found]
-    clashes = Counter(_folded(place) for place in safe)
-    taken = {place for place, count in clashes.items() if count == 1}
-    for photo, wanted in sorted(zip(found, safe, strict=True), key=lambda pair: pair[0].origin):
-        place, origin = wanted, photo.origin
-        if clashes[_folded(wanted)] > 1:
-            while place == wanted or _folded(place) in taken:
-                parent, slash, name = wanted.rpartition("/")
-                place = f"{parent}{slash}{_marked(name, origin)}"
-                origin += "\0"
-            taken.add(_folded(place))
-        yield Photo(photo.path, place)
-
-
-def _safe(photo: _Found) -> str:
-    """A relative place whose parts fit a file system, and whose ending cannot be taken for one that a format adds."""
-    parts = [part for part in PurePosixPath(photo.wanted).parts if part not in ("/", "..", ".")]
-    parts = [_marked(part, part) if len(_bytes(part)) > LONGEST_NAME - LONGEST_ENDING else part for part in parts]
-    name = parts.pop() if parts else "unnamed"
-    if PurePosixPath(name).suffix.lower() not in PHOTO_ENDINGS:
-        name = _marked(name, photo.origin)
-    return "/".join([*parts, name])
-
-
-def _marked(name: str, origin: str) -> str:
-    """``name~<hash of origin>.ending``, at most 191 bytes."""
-    stem, ending = os.path.splitext(name)
-    ending = ending if ending.lower() in PHOTO_ENDINGS else ""
-    stem = name[: len(name) - len(ending)]
-    mark = f"~{_digest(origin)}{ending}"
-    room = LONGEST_NAME - LONGEST_ENDING - len(_bytes(mark))
-    return _bytes(stem)[:room].decode("utf-8", "ignore") + mark
+    def _in_output(self, path: str) -> bool:
+        real = os.path.realpath(path)
+        return real == self.out or real.startswith(os.path.join(self.out, ""))
 
 
-def _folded(place: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", place).casefold())
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in circles, say: reading it as a photo will tell
+        return False
 
 
-def _bytes(text: str) -> bytes:
-    """A name's bytes, or more; also of names that are no text."""
-    return text.encode("utf-8", "surrogatepass")
+def _absolute(text: str) -> str:
+    """An absolute path without ``..``, and with the links in it as they were written, as far as ``..`` allows."""
+    if ".." not in PurePath(text).parts:
+        return os.path.abspath(text)
+    if os.path.isdir(text) and not os.path.islink(text):
+        return os.path.realpath(text)
+    return os.path.join(os.path.realpath(os.path.dirname(text)), os.path.basename(text))
 
 
-def _digest(text: str) -> str:
-    return sha256(_bytes(text)).hexdigest()[:8]
+def _common(named: Mapping[str, str]) -> str:
+    """The deepest folder that holds all that is named."""
+    try:
+        return os.path.commonpath([p if os.path.isdir(text) else os.path.dirname(p) for p, text in named.items()])
+    except ValueError:  # on Windows only
+        raise InputsError("the inputs lie on different drives; run them one by one, into different folders") from None
 
 
-def _hash(text: str, digits: int) -> int:
-    return int(sha256(_bytes(text)).hexdigest()[:digits], 16)
+def _relative(place: str, base: str) -> str:
+    try:
+        relative = Path(place).relative_to(base).as_posix()
+    except ValueError:
+        raise InputsError(f"the input {place!r} lies outside the root {base!r}; name a folder that holds it") from None
+    return relative if relative != "." else os.path.basename(base)

@@ -1,126 +1,262 @@
-"""The journal of an output folder, JSON Lines: one line for each photo, what became of it and what it depends on."""
+"""The journal of an output folder, JSON Lines: one line for each photo, what became of it and what that depends on.
 
+While a run goes on its lines are appended, first one with the status ``pending`` for each photo that it will answer,
+then one for each answer; the last line of a photo counts. When the run is through, the journal is replaced by one with
+a single line for each photo. So a killed run's journal says what was done and what was not, and at worst its last line
+is cut short, which readers drop.
+"""
+
+import contextlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal
+from typing import Any, Literal
 
 from fscs_sdk.files import write_atomically
+from fscs_sdk.folder.locks import lock
 
 JOURNAL = "journal.jsonl"
+_SHARD = re.compile(r"journal\.([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})\.jsonl")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line.
+class Record:
+    """One line of a journal.
 
     Attributes:
-        path: the photo, as the run named it.
-        place: its place in the output tree (see :class:`~.inputs.Photo`): the key of the journal.
-        status: ``ok``, or ``failed``: then ``error`` says why and the rest is empty.
-        present, scores: by class name.
-        files: what was written, relative to the output folder.
-        seconds: that the photo took, from decoding to the last file.
-        size, modified: of the photo, in bytes and nanoseconds; 0 where it could not be read.
-        run: fingerprint of the model, the supports and the settings that answered.
+        path: the photo, relative to the folder that holds all inputs, with ``/``; the key of the journal.
+        status: ``ok``; ``failed``, then ``error`` says why; or ``pending``, while a run goes on or after it was killed.
+        error: one sentence, or None.
+        presence: of each class by name, in the supports' order; empty unless ``ok``.
+        scores: likewise.
+        files: format -> the files written, relative to the output folder, with ``/``; empty unless ``ok``.
+        seconds: that were spent on the photo: decoding, model and writing.
+        source: where the photo was read.
+        size: the photo's bytes; None where it was not there.
+        modified: its time of modification in nanoseconds; None likewise.
+        run: fingerprint of the model, its settings and the supports.
+        stale: files of an earlier answer that still lie in the output folder, because this one failed.
     """
 
     path: str
-    place: str
-    status: Literal["ok", "failed"]
-    error: str | None
-    present: dict[str, bool]
-    scores: dict[str, float]
-    files: tuple[str, ...]
-    seconds: float
-    size: int
-    modified: int
-    run: str
+    status: Literal["ok", "failed", "pending"]
+    error: str | None = None
+    presence: Mapping[str, bool] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seconds: float = 0.0
+    source: str = ""
+    size: int | None = None
+    modified: int | None = None
+    run: str = ""
+    stale: tuple[str, ...] = ()
 
     def line(self) -> bytes:
-        """One line of ASCII; bytes of a name that are no text survive as lone surrogates."""
-        return json.dumps(asdict(self)).encode("ascii") + b"\n"
+        """The record as one line of ASCII; bytes of a name that are no text survive as lone surrogates."""
+        if self.status == "pending":
+            return json.dumps({"path": self.path, "status": self.status}).encode("ascii") + b"\n"
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        if not self.stale:
+            del values["stale"]
+        return json.dumps(values).encode("ascii") + b"\n"
+
+    def all_files(self) -> tuple[str, ...]:
+        """Everything of this photo that lies in the output folder."""
+        return (*(file for files in self.files.values() for file in files), *self.stale)
 
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "path": str, "place": str, "status": str, "error": (str, type(None)), "present": dict, "scores": dict,
-    "files": list, "seconds": (int, float), "size": int, "modified": int, "run": str,
-}  # fmt: skip
-
-
-def parse_line(line: bytes) -> Entry | None:
-    """An entry, or None for a torn or foreign line."""
+def parse_line(line: bytes) -> Record | None:
+    """A record, or None for a line that is cut short, damaged or of something else."""
     try:
         values = json.loads(line)
-    except (ValueError, RecursionError):
+        return _checked(values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if not isinstance(values, dict) or set(values) != {field.name for field in fields(Entry)}:
-        return None
-    if not all(isinstance(values[name], kind) for name, kind in _TYPES.items()):
-        return None
-    if values["status"] not in ("ok", "failed") or not all(isinstance(file, str) for file in values["files"]):
-        return None
-    return Entry(**{**values, "files": tuple(values["files"])})
 
 
-def read_journal(path: Path) -> dict[str, Entry]:
-    """Place -> its last entry; torn lines, as a killed run leaves them, are passed over. No file = no entries.
+def _checked(values: Any) -> Record:
+    """A record of parsed JSON. Keys of later versions are passed over.
 
     Raises:
-        OSError: the file is there and cannot be read.
+        ValueError, TypeError, KeyError, AttributeError: it is none.
+    """
+    if not isinstance(values, dict) or values["status"] not in ("ok", "failed", "pending"):
+        raise ValueError("not a record")
+    record = Record(**{item.name: values[item.name] for item in fields(Record) if item.name in values})
+    texts = (record.path, record.source, record.run, *(() if record.error is None else (record.error,)))
+    numbers = (*record.scores.values(), record.seconds, *(n for n in (record.size, record.modified) if n is not None))
+    files = {str(name): _paths(paths) for name, paths in dict(record.files).items()}
+    good = (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers)
+        and all(isinstance(present, bool) for present in record.presence.values())
+        and record.path != ""
+    )
+    if not good:
+        raise ValueError("not a record")
+    return replace(record, files=files, stale=_paths(record.stale))
+
+
+def _paths(values: Any) -> tuple[str, ...]:
+    """Paths that stay inside the folder that they are relative to: some are deleted in the course of a run."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+        raise TypeError("a list of paths is needed")
+    for value in values:
+        foreign = "\0" in value or (sys.platform == "win32" and ("\\" in value or ":" in value))
+        if foreign or not {"", ".", ".."}.isdisjoint(value.split("/")):
+            raise ValueError("not a path inside a folder")
+    return tuple(values)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a journal says: the last answer for each photo, and the photos whose answer was pending after that."""
+
+    records: dict[str, Record]
+    pending: frozenset[str]
+
+    @property
+    def settled(self) -> dict[str, Record]:
+        """The records that count."""
+        return {path: record for path, record in self.records.items() if path not in self.pending}
+
+
+def parse_journal(content: bytes) -> Contents:
+    """The contents of a journal, whatever its bytes; lines that are none are dropped."""
+    records: dict[str, Record] = {}
+    pending: set[str] = set()
+    for line in content.split(b"\n"):
+        record = parse_line(line) if line else None
+        if record is None:
+            continue
+        if record.status == "pending":
+            pending.add(record.path)
+        else:
+            pending.discard(record.path)
+            records[record.path] = record
+    return Contents(records, frozenset(pending))
+
+
+def read_journal(path: str | os.PathLike[str]) -> Contents:
+    """Read a journal; one that is not there is empty.
+
+    Raises:
+        OSError: it is there and cannot be read.
     """
     try:
-        content = path.read_bytes()
+        return parse_journal(Path(path).read_bytes())
+    except FileNotFoundError:
+        return Contents({}, frozenset())
+
+
+def write_journal(path: Path, records: Iterable[Record]) -> None:
+    """Write one line for each record, in the order of their paths, whole or not at all; not if nothing changes."""
+    content = b"".join(record.line() for record in sorted(records, key=lambda record: record.path))
+    with contextlib.suppress(OSError):
+        if not path.is_symlink() and path.read_bytes() == content:
+            return
+    write_atomically(path, content)
+
+
+def journal_name(shard: tuple[int, int] | None) -> str:
+    """The journal's file name, of a whole run or of a shard (i, n)."""
+    return JOURNAL if shard is None else f"journal.{shard[0]}-of-{shard[1]}.jsonl"
+
+
+def shard_of(name: str) -> tuple[int, int] | None:
+    """(i, n) of the name of a shard's journal; None for any other name."""
+    match = _SHARD.fullmatch(name)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def shard_journals(out: Path) -> dict[tuple[int, int], Path]:
+    """The journals of shards in an output folder."""
+    try:
+        names = sorted(os.listdir(out))
     except FileNotFoundError:
         return {}
-    entries = (parse_line(line) for line in content.split(b"\n") if line)
-    return {entry.place: entry for entry in entries if entry is not None}
+    return {shard: out / name for name in names if (shard := shard_of(name)) is not None}
 
 
-def write_journal(path: Path, entries: Iterable[Entry]) -> None:
-    """Write all entries, in the order of their places, whole or not at all."""
-    ordered = sorted(entries, key=lambda entry: entry.place)
-    write_atomically(path, b"".join(entry.line() for entry in ordered))
+def is_journal(path: str) -> bool:
+    """Whether a file is a journal of ours, not something else of that name."""
+    name = os.path.basename(path)
+    if name != JOURNAL and shard_of(name) is None:
+        return False
+    try:
+        with open(path, "rb") as file:
+            return parse_line(file.readline(1 << 20)) is not None
+    except OSError:
+        return False
 
 
 class OpenJournal:
-    """Appends entries to a journal while a run goes on, a line at a time, each handed to the system at once."""
+    """A journal that this process alone appends to.
+
+    Attributes:
+        contents: what it said when it was opened.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: BinaryIO | None = None
+        """Open or make it.
+
+        Raises:
+            OSError: another run has it, it is a link or a folder, or the folder cannot be written.
+        """
+        self.path = path
+        self._descriptor = _open_locked(path)
+        with open(self._descriptor, "rb", closefd=False) as file:
+            content = file.read()
+        self.contents = parse_journal(content)
+        self._torn = bool(content) and not content.endswith(b"\n")
 
     def __enter__(self) -> "OpenJournal":
-        self._file = self._path.open("ab", buffering=0)
-        if self._file.tell() and not _ends_with_newline(self._path):
-            self._write(b"\n")  # a killed run left half a line: keep the next one apart from it
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        os.close(self._descriptor)
 
-    def append(self, entry: Entry) -> None:
-        """Add a line.
+    def append(self, *records: Record) -> None:
+        """Add lines, which are with the operating system when this returns.
 
         Raises:
-            OSError: the disk is full; what was there is unharmed.
+            OSError: they cannot be written, and the journal is as before.
         """
-        self._write(entry.line())
+        data = b"".join(record.line() for record in records)
+        if not data:
+            return
+        data = b"\n" * self._torn + data  # what a killed run left of a line stays apart from the next
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, end)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self._torn = False
 
-    def _write(self, data: bytes) -> None:
-        if self._file is None:
-            raise ValueError("the journal is not open")
-        while data:
-            data = data[self._file.write(data) :]
 
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _open_locked(path: Path) -> int:
+    if path.is_symlink():
+        raise OSError(f"the journal '{path}' is a link, which might lead anywhere; remove it")
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            lock(descriptor, path)
+            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass  # as below: the run that had it has just replaced or removed it
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)

@@ -1,18 +1,25 @@
-"""The journals of a run's shards -> one journal, and what is missing."""
+"""The journals of shards -> one journal, and what is missing."""
 
-import json
-import re
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fscs_sdk.folder.journal import JOURNAL, Entry, read_journal, write_journal
-from fscs_sdk.folder.run import STATE_FOLDER, collect, journal_name
-from fscs_sdk.formats import select
-
-_SHARD = re.compile(r"journal\.([0-9]{1,9})-of-([0-9]{1,9})\.jsonl")
+from fscs_sdk.folder.inputs import InputsError
+from fscs_sdk.folder.journal import (
+    JOURNAL,
+    OpenJournal,
+    Record,
+    read_journal,
+    shard_journals,
+    write_journal,
+)
+from fscs_sdk.folder.locks import locked_folder
+from fscs_sdk.folder.output import OutputFolder
+from fscs_sdk.folder.run import collect
+from fscs_sdk.formats import WRITERS
 
 
 @dataclass(frozen=True)
@@ -20,81 +27,110 @@ class Merged:
     """What became of a merge.
 
     Attributes:
-        entries: lines in the joined journal.
-        failed: those of them whose photo failed.
-        missing_shards: (i, n) without a journal.
-        missing: places that a shard was to answer and did not.
-        double: places with a line in more than one journal; the last shard's counts.
+        records: lines of the joined journal.
+        failed: those of photos that could not be answered.
+        missing_shards: shards (i, n) without a journal.
+        missing: paths of photos that a shard was to answer and has not.
+        double: paths of photos that more than one shard answered, as they do after runs with different n.
+        problems: whatever else is wrong: sentences.
         collected: files of the whole run that were written.
+        journal: the joined journal.
     """
 
-    entries: int
-    failed: tuple[Entry, ...]
+    records: int
+    failed: tuple[Record, ...]
     missing_shards: tuple[tuple[int, int], ...]
     missing: tuple[str, ...]
     double: tuple[str, ...]
+    problems: tuple[str, ...]
     collected: tuple[Path, ...]
+    journal: Path
 
     @property
     def complete(self) -> bool:
-        return not (self.failed or self.missing_shards or self.missing)
+        """Whether every photo has a line; it may say that the photo failed."""
+        return not self.missing_shards and not self.missing
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.complete and not (self.failed or self.double or self.problems)
 
 
-def merge_journals(out: Path) -> Merged:
-    """Join the journals of all shards in an output folder into ``journal.jsonl``; theirs stay as they are.
+def merge_journals(out: str | os.PathLike[str]) -> Merged:
+    """Join the journals of all shards in an output folder into ``journal.jsonl``, and write the files of the whole run.
 
-    Lines that ``journal.jsonl`` has of other photos are kept.
+    Lines that ``journal.jsonl`` has of other photos are kept. The shards' journals are removed if nothing is missing;
+    otherwise they stay, so that the shards can be run on and merged again. Without any the joined journal is reported.
 
     Raises:
-        ValueError: there are no shards, or shards of different splits (1/4 and 1/8) or settings.
-        OSError: a journal cannot be read or written.
+        InputsError: there is no journal in ``out``.
+        OSError: a run is writing to ``out``, or it cannot be written.
     """
-    parts = sorted({(int(m[1]), int(m[2])) for m in map(_SHARD.fullmatch, _names(out)) if m})
-    counts = sorted({count for _, count in parts})
-    if len(counts) != 1:
-        found = f"shards of different splits ({', '.join(f'n = {n}' for n in counts)})" if counts else "no shards"
-        raise ValueError(f"there are {found} in '{out}'; run 'fscs predict --shard i/n' with one n into one folder")
-    records = {part: _record(out, part) for part in parts}
-    formats, names = _settings(records, out)
-    journals = {part: read_journal(out / journal_name(part)) for part in parts}
-    entries = read_journal(out / JOURNAL)
-    for part in parts:
-        entries.update(journals[part])
-    expected = [place for record in records.values() for place in record["places"]]
-    lines = Counter(place for journal in journals.values() for place in journal)
-    write_journal(out / JOURNAL, entries.values())
-    return Merged(
-        entries=len(entries),
-        failed=tuple(entry for entry in entries.values() if entry.status == "failed"),
-        missing_shards=tuple(
-            (index, counts[0]) for index in range(1, counts[0] + 1) if (index, counts[0]) not in parts
-        ),
-        missing=tuple(sorted(set(expected) - set(entries))),
-        double=tuple(sorted(place for place, count in lines.items() if count > 1)),
-        collected=collect(out, entries.values(), select(formats), names),
-    )
+    folder = Path(os.path.realpath(out))
+    if not folder.is_dir() or not (shard_journals(folder) or (folder / JOURNAL).is_file()):
+        raise InputsError(
+            f"there is no journal in '{os.fspath(out)}'; give the --out of the runs that are to be merged"
+        )
+    output = OutputFolder(folder)
+    with ExitStack() as held:
+        held.enter_context(locked_folder(folder, shared=False))
+        joined = held.enter_context(OpenJournal(folder / JOURNAL))
+        output.sweep()
+        shards = shard_journals(folder)
+        contents = {shard: read_journal(path) for shard, path in shards.items()}
+        records = dict(joined.contents.records)
+        for shard in contents.values():
+            records.update((path, record) for path, record in shard.records.items() if _is_better(record, records))
+        pending = {path for part in (joined.contents, *contents.values()) for path in part.pending}
+        settled = {path for part in contents.values() for path in part.settled}
+        missing = pending - settled - set(joined.contents.settled)
+        lines = Counter(path for part in contents.values() for path in part.settled)
+        write_journal(joined.path, [*records.values(), *(Record(path, "pending") for path in missing)])
+        collected, problems = _collect(output, records)
+        merged = Merged(
+            records=len(records.keys() - missing),
+            failed=tuple(records[path] for path in sorted(records) if records[path].status == "failed"),
+            missing_shards=_missing_shards(shards),
+            missing=tuple(sorted(missing)),
+            double=tuple(sorted(path for path, count in lines.items() if count > 1)),
+            problems=problems,
+            collected=collected,
+            journal=joined.path,
+        )
+        if merged.complete:
+            for path in shards.values():
+                path.unlink(missing_ok=True)
+    return merged
 
 
-def _names(out: Path) -> list[str]:
-    if not out.is_dir():
-        raise ValueError(f"there is no folder '{out}'; give the --out of the runs that are to be merged")
-    return [path.name for path in out.iterdir()]
+def _is_better(record: Record, others: Mapping[str, Record]) -> bool:
+    """A later shard's line counts, unless it failed and the other did not."""
+    other = others.get(record.path)
+    return other is None or record.status == "ok" or other.status != "ok"
 
 
-def _record(out: Path, part: tuple[int, int]) -> dict[str, Any]:
-    path = out / STATE_FOLDER / f"run.{part[0]}-of-{part[1]}.json"
-    try:
-        record = json.loads(path.read_bytes())
-        if not all(isinstance(record[key], list) for key in ("formats", "names", "places")):
-            raise TypeError("lists are needed")
-    except (ValueError, KeyError, TypeError, FileNotFoundError):
-        raise ValueError(f"'{path}' is missing or damaged; run shard {part[0]}/{part[1]} again") from None
-    return dict(record)
+def _missing_shards(shards: Mapping[tuple[int, int], Path]) -> tuple[tuple[int, int], ...]:
+    """What the finest split lacks, unless another is complete."""
+    lacking = {
+        count: tuple((index, count) for index in range(1, count + 1) if (index, count) not in shards)
+        for count in sorted({count for _, count in shards})
+    }
+    return () if () in lacking.values() else lacking[max(lacking)] if lacking else ()
 
 
-def _settings(records: Mapping[tuple[int, int], Mapping[str, Any]], out: Path) -> tuple[Sequence[str], Sequence[str]]:
-    """The formats and class names, which all shards must share."""
-    first, *others = records.values()
-    if any(other[key] != first[key] for other in others for key in ("formats", "names")):
-        raise ValueError(f"the shards in '{out}' were run with different classes or formats; run them alike")
-    return first["formats"], first["names"]
+def _collect(output: OutputFolder, records: Mapping[str, Record]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    answered = [record for record in records.values() if record.status == "ok"]
+    runs = Counter(record.run for record in answered)
+    if not runs:
+        return (), ()
+    problems: tuple[str, ...] = ()
+    run, _ = runs.most_common(1)[0]
+    if len(runs) > 1:
+        others = len(answered) - runs[run]
+        problems = (f"{others} photos were answered with another model, settings or supports; run their shards again",)
+    mine = [record for record in answered if record.run == run]
+    used = {name for record in mine for name in record.files}
+    formats = [format for format in WRITERS.values() if format.name in used]
+    collected, more = collect(output, formats, mine, tuple(mine[0].presence), run)
+    return collected, (*problems, *more)

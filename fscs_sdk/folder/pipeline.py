@@ -1,0 +1,176 @@
+"""Decode ahead, answer, write behind: the model never waits for a file, and memory is bounded."""
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from fscs_sdk.folder.inputs import Photo
+from fscs_sdk.folder.journal import Record
+from fscs_sdk.folder.output import FATAL, OutputFolder
+from fscs_sdk.folder.plan import Plan, Work
+from fscs_sdk.images import read_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fscs_sdk.prediction import Prediction
+
+#: Bytes of decoded photos that wait for the model, and of predictions that wait to be written; one more of each may be
+#: in memory, however large it is.
+MEMORY = 512 * 2**20
+
+
+@dataclass
+class _Job:
+    """A photo on its way."""
+
+    photo: Photo
+    size: int | None = None
+    modified: int | None = None
+    image: "NDArray[np.uint8] | None" = None
+    error: str | None = None
+    seconds: float = 0.0
+
+
+def answers(work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, None, None]:
+    """Decode ahead, answer, write behind, and hand out the records as their files are complete, in order.
+
+    Raises:
+        OSError: the output folder is full or gone.
+    """
+    writing: deque[tuple[Future[Record], int]] = deque()
+    readers = ThreadPoolExecutor(work.workers, "fscs-read")
+    writers = ThreadPoolExecutor(work.workers, "fscs-write")
+    try:
+        jobs = _decoded(readers, plan.todo, work)
+        while batch := list(islice(jobs, work.batch_size)):
+            for job, prediction in _predicted(work, batch):
+                size = 0 if prediction is None else prediction.foreground.nbytes + 2 * prediction.background.nbytes
+                while writing and (
+                    writing[0][0].done()
+                    or len(writing) >= 2 * work.workers
+                    or size + sum(waiting for _, waiting in writing) > MEMORY
+                ):
+                    yield writing.popleft()[0].result()
+                writing.append((writers.submit(_finished, job, prediction, work, plan, output), size))
+        while writing:
+            yield writing.popleft()[0].result()
+    finally:
+        readers.shutdown(wait=False, cancel_futures=True)
+        writers.shutdown(wait=True, cancel_futures=True)
+
+
+def _decoded(readers: ThreadPoolExecutor, photos: Iterable[Photo], work: Work) -> Iterator[_Job]:
+    """Decoded photos, in order, some of them decoded before they are asked for: as many as memory allows if the next
+    ones are as large as the last ones were. As their sizes are not known at first, it begins with two.
+    """
+    waiting = iter(photos)
+    decoding: deque[Future[_Job]] = deque()
+    largest = MEMORY // 2
+
+    def fill() -> None:
+        ahead = min(2 * work.workers + work.batch_size, max(1, MEMORY // max(1, largest))) - len(decoding)
+        decoding.extend(readers.submit(_decode, photo, work.max_pixels) for photo in islice(waiting, max(0, ahead)))
+
+    fill()
+    while decoding:
+        job = decoding.popleft().result()
+        largest = max(largest // 2, 0 if job.image is None else job.image.nbytes)
+        fill()
+        yield job
+
+
+def _decode(photo: Photo, max_pixels: int) -> _Job:
+    begun = time.monotonic()
+    job = _Job(photo, error=photo.problem)
+    try:
+        if job.error is None:
+            status = os.stat(photo.source)
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                raise OSError(f"{photo.source!r} is not a file; give the path of a photo")
+            job.size, job.modified = status.st_size, status.st_mtime_ns
+            job.image = read_image(photo.source, max_pixels=max_pixels)
+    except Exception as error:  # noqa: BLE001 (whatever is wrong with one photo, the others are answered)
+        job.error = sentence(error)
+    job.seconds = time.monotonic() - begun
+    return job
+
+
+def _predicted(work: Work, jobs: Sequence[_Job]) -> "Iterator[tuple[_Job, Prediction | None]]":
+    """The answers of a batch; where it fails, of its photos one by one, so that a bad one fails alone."""
+    yield from ((job, None) for job in jobs if job.image is None)
+    ready = [job for job in jobs if job.image is not None]
+    answered = 0
+    begun = time.monotonic()
+    try:
+        images = [job.image for job in ready if job.image is not None]
+        for prediction in work.model.predict_batch(images, work.supports) if images else ():
+            job = ready[answered]
+            answered += 1
+            job.seconds += time.monotonic() - begun
+            yield job, prediction
+            begun = time.monotonic()
+    except Exception as error:  # noqa: BLE001 (as above: the memory that a huge photo wants, say)
+        if len(ready) > 1:
+            for job in ready[answered:]:
+                yield from _predicted(work, [job])
+            return
+        ready[0].error, ready[0].image = sentence(error), None
+        yield ready[0], None
+
+
+def _finished(job: _Job, prediction: "Prediction | None", work: Work, plan: Plan, output: OutputFolder) -> Record:
+    """Write a photo's files, remove what is left of earlier answers, and make its record.
+
+    Raises:
+        OSError: the output folder is full or gone.
+    """
+    begun = time.monotonic()
+    job.image = None
+    path, earlier = job.photo.path, plan.earlier[job.photo.path]
+    files: dict[str, tuple[str, ...]] = {}
+    if prediction is not None:
+        try:
+            stem = output.stem(plan.places[path])
+            for format in work.formats:
+                written = format.write(prediction, stem)
+                files[format.name] = tuple(file.relative_to(output.path).as_posix() for file in written)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FATAL:
+                raise
+            job.error = sentence(error)
+    good = prediction is not None and job.error is None
+    new = {file for written in files.values() for file in written}
+    stale = earlier.files - {file for kept in earlier.more.values() for file in kept} - new
+    if good:
+        output.remove(stale)
+    return Record(
+        path=path,
+        status="ok" if good else "failed",
+        error=job.error,
+        presence=dict(prediction.present) if prediction is not None and good else {},
+        scores={name: round(score, 6) for name, score in prediction.scores.items()} if prediction and good else {},
+        files={**earlier.more, **files} if good else {},
+        seconds=round(job.seconds + time.monotonic() - begun, 4),
+        source=job.photo.source,
+        size=job.size,
+        modified=job.modified,
+        run=plan.run,
+        stale=() if good else tuple(sorted(earlier.files | new)),
+    )
+
+
+def sentence(error: Exception) -> str:
+    """An error as one line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it; make the photo smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename!r}: {error.strerror.lower()}" if error.filename is not None else error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
