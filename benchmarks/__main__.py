@@ -98,7 +98,7 @@ def show(report: dict[str, Any], dtypes: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=max(130, Console().width))  # a cut figure is no figure
     console.print(", ".join(f"{key} {_number(value)}" for key, value in report["machine"].items()))
     table = Table("", "dtype", "queries/s", "ms", "naive ms", "speedup", "of roofline", "memory", "photos", "max diff")
     for name in (name for name in WORKLOADS if name in report):
