@@ -10,14 +10,6 @@ TEMPORARY_PREFIX = ".fscs-"
 #: How they end.
 TEMPORARY_SUFFIX = ".tmp"
 
-#: Endings, in lower case, of the files in a folder that are taken for photos.
-PHOTO_ENDINGS = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"),
-    )
-)
-
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that at every moment, and after a crash, the path holds the old contents or the new ones.

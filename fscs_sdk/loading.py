@@ -9,9 +9,10 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from fscs_sdk.files import write_atomically
 from fscs_sdk.fingerprint import check_fingerprint, differences, fingerprint
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.backbone import BACKBONES, Backbone
@@ -86,16 +87,16 @@ def save_head(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file that everyone may read.
+    """Write a safetensors file, whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
-    except SafetensorError as error:
+        write_atomically(path, data)
+    except OSError as error:
         raise OSError(f"cannot write '{path}': {error}; free some space, or choose another folder") from error
-    path.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def load_network(

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from fscs_sdk.files import write_atomically
 from fscs_sdk.images import ImageSource, MaskSource
 
 FORMAT_VERSION = 1
@@ -88,16 +89,11 @@ class SupportSet:
             tensors |= {f"{level}.{index}": feature for index, feature in enumerate(maps)}
         header = {"format_version": self.format_version, "names": self.names, "model": self.model}
         metadata = {"fscs_support_set": json.dumps(header)}
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+        data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata)
         try:
-            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata)
-            temporary.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
-            temporary.replace(target)
-        except (SafetensorError, OSError) as error:
-            raise OSError(f"cannot write the support set '{target}': {error}; check the folder and its space") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+            write_atomically(Path(path), data)
+        except OSError as error:
+            raise OSError(f"cannot write the support set '{path}': {error}; check the folder and its space") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SupportSet":
@@ -155,13 +151,6 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
     if lengths != {shots} or len(thresholds) != len(supports) or classes != set(range(len(supports))):
         raise ValueError("the parts do not fit together")
     return supports
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], default: Tensor) -> Tensor:

@@ -253,11 +253,11 @@ def test_a_failed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     supports.save(path)
     before = path.read_bytes()
 
-    def half_written(tensors, filename, metadata):
-        filename.write_bytes(before[:100])
+    def full(descriptor):
+        os.ftruncate(descriptor, 100)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fscs_sdk.supports.save_file", half_written)
+    monkeypatch.setattr("fscs_sdk.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
         supports.with_thresholds(0).save(path)
     assert path.read_bytes() == before
@@ -269,11 +269,11 @@ def test_an_interrupted_save_leaves_the_file_that_was_there(tmp_path, monkeypatc
     supports.save(path)
     before = path.read_bytes()
 
-    def interrupted(tensors, filename, metadata):
-        filename.write_bytes(b"half")
+    def interrupted(descriptor):
+        os.ftruncate(descriptor, 4)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fscs_sdk.supports.save_file", interrupted)
+    monkeypatch.setattr("fscs_sdk.files.os.fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         supports.save(path)
     assert path.read_bytes() == before

@@ -70,7 +70,7 @@ def _parse_shard(context: click.Context, parameter: click.Parameter, value: str 
     "--formats",
     multiple=True,
     default=("mask", "overlay"),
-    show_default="mask,overlay",
+    show_default=True,
     callback=_parse_formats,
     help=f"With commas between them: {', '.join(WRITERS)}.",
 )
