@@ -5,7 +5,12 @@ from typing import Any
 
 from fscs_sdk.weights.entries import FILE_NAMES, WeightFile
 
-METHODS = {"asnet": "ASNet, the network of iFSL (Kang & Cho, CVPR 2022),"}
+METHODS = {
+    "asnet": "ASNet, the network of iFSL (Kang & Cho, CVPR 2022),",
+    "hsnet": "HSNet (Min et al., ICCV 2021) under iFSL (Kang & Cho, CVPR 2022)",
+    "pfenet": "PFENet (Tian et al., TPAMI 2020) under iFSL (Kang & Cho, CVPR 2022)",
+    "panet": "PANet (Wang et al., ICCV 2019) under iFSL (Kang & Cho, CVPR 2022)",
+}
 METRICS = {
     "exact_ratio": "ER %",
     "accuracy": "accuracy %",
