@@ -56,7 +56,7 @@ def main(
                 report[name][dtype]["peak_bytes"] = peak_memory(WORKLOADS[name], model, dtype)
                 report[name][dtype]["naive_peak_bytes"] = naive
     click.echo("stages, asnet-mini, agreement ...", err=True)
-    report["stages"] = {dtype: stages(WORKLOADS["W2"], model, dtype, repeats=3 * repeats) for dtype in dtypes}
+    report["stages"] = {dtype: stages(WORKLOADS["W2"], model, dtype, repeats=repeats) for dtype in dtypes}
     report["asnet-mini"] = {dtype: {"queries_per_s": mini_rate(model.device, dtype)} for dtype in dtypes}
     report["first_answer_s"] = first_answer()
     files = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[:200] if photos else []
@@ -78,7 +78,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "processor": name,
         "instructions": capability,
         "amx": torch.cpu._is_amx_tile_supported(),
-        "bfloat16": torch.cpu._is_avx512_bf16_supported(),
+        "bfloat16_in_hardware": torch.cpu._is_avx512_bf16_supported(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "float32_gigaflop_per_s": product_rate(torch.float32, device) / 1e9,

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.roofline import operations, product_rate, seconds
 from benchmarks.workloads import Sides, Workload, counted_passes, synthetic_network
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.model.asnet import ASNet
-from fscs_sdk.model.correlation import correlate
+from fscs_sdk.model.correlation import Pyramid, correlate
 from fscs_sdk.segmenter import FewShotSegmenter
 
 
@@ -38,8 +39,9 @@ def measure(workload: Workload, model: Model, dtypes: Sequence[str], *, repeats:
     sides = Sides(synthetic_network(model.backbone, model.side), workload, device=model.device)
     naive = sides.naive()
     shipped = {dtype: sides.shipped(dtype) for dtype in dtypes}
-    expected = naive(0)
-    passes = _passes(sides, naive)
+    with counted_passes(sides.network.backbone) as photos:
+        expected = naive(0)
+    passes = sum(photos)
     answers = {dtype: answer(0) for dtype, answer in shipped.items()}
     times: dict[str, list[float]] = {"naive": [], **{dtype: [] for dtype in dtypes}}
     for repeat in range(repeats):
@@ -86,38 +88,57 @@ def stages(workload: Workload, model: Model, dtype: str, *, repeats: int) -> dic
     segmenter = FewShotSegmenter(sides.network, name="benchmark", device=model.device, dtype=dtype)
     supports = segmenter.encode(sides.supports())
     query = segmenter.encode_query(sides.queries[0])
-    features = [[feature.to(sides.device) for feature in level] for level in supports.features]
-    masks = supports.masks.to(sides.device)
+    pairs = _pairs(query.pyramid, supports.features)
     whole = {
         "backbone": lambda: segmenter.encode_query(sides.queries[0]),
         "correlation, head, inference": lambda: segmenter.infer(query, supports),
-        "correlation": lambda: [correlate(q, s) for q, s in zip(query.pyramid, features, strict=True)],
+        "correlation": lambda: [_correlations(query.pyramid, pair) for pair in pairs],
     }
     found = {name: _median(work, sides, repeats) for name, work in whole.items()}
-    head, naive_head = _heads(sides, query.pyramid, features, masks)
+    masks = supports.masks.to(sides.device).float()
+    head, naive_head = _heads(sides, query.pyramid, pairs, masks)
+    autocast = torch.autocast(sides.device.type, segmenter.dtype, enabled=segmenter.dtype != torch.float32)
     with torch.inference_mode():
-        found["head"] = _median(head, sides, repeats)
         found["naive head"] = _median(naive_head, sides, repeats)
+        with autocast:
+            found["head"] = _median(head, sides, repeats)
     return {name: 1000 * value for name, value in found.items()}
 
 
-def _heads(sides: Sides, query: Any, features: Any, masks: Any) -> tuple[Callable[[], object], Callable[[], object]]:
-    """The learner alone on ready correlations of the first pairs of a workload, shipped and naive, in float32."""
+def _pairs(query: Pyramid, features: Pyramid) -> list[list[list[Tensor]]]:
+    """The support pyramid of each pair by itself, in the query's precision, as the shipped path takes them on a CPU."""
+    like = query[0][0]
+    count = len(features[0][0])
+    return [[[feature[pair : pair + 1].to(like) for feature in level] for level in features] for pair in range(count)]
+
+
+def _correlations(query: Pyramid, support: Pyramid) -> list[Tensor]:
+    return [correlate(q, s) for q, s in zip(query, support, strict=True)]
+
+
+def _heads(
+    sides: Sides, query: Pyramid, pairs: Sequence[Pyramid], masks: Tensor
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The learner alone on ready correlations of a workload: shipped, pair by pair; naive, all at once, in float32."""
     from benchmarks.naive import learner
 
-    pairs = min(4, len(masks))
     head = sides.network.head
     if not isinstance(head, ASNet):
         raise TypeError("the naive loop knows ASNet alone")
     state = head.state_dict()
     sizes = [(level[0].shape[-2], level[0].shape[-1]) for level in query]
     with torch.inference_mode():
-        ours = [
-            correlate(q, [feature[:pairs] for feature in s]).contiguous() for q, s in zip(query, features, strict=True)
+        ours = [_correlations(query, pair) for pair in pairs]
+        plain = [
+            torch.cat(level).float().movedim(-1, 2).unflatten(2, size).contiguous()
+            for level, size in zip(zip(*ours, strict=True), sizes, strict=True)
         ]
-        plain = [x.movedim(-1, 2).unflatten(2, size).contiguous() for x, size in zip(ours, sizes, strict=True)]
-    mask = masks[:pairs].float()
-    return (lambda: head.squeeze(ours, sizes, mask)), (lambda: learner(state, plain, mask))
+
+    def shipped() -> None:
+        for pair, mask in zip(ours, masks.split(1), strict=True):
+            head.squeeze(pair, sizes, mask)
+
+    return shipped, (lambda: learner(state, plain, masks))
 
 
 def _median(work: Callable[[], object], sides: Sides, repeats: int) -> float:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 from fscs_sdk.files import write_atomically
 from fscs_sdk.fingerprint import check_fingerprint, differences, fingerprint
-from fscs_sdk.model.asnet import ASNet
-from fscs_sdk.model.backbone import BACKBONES, Backbone
+from fscs_sdk.model.adapter import Adapter
+from fscs_sdk.model.backbone import BACKBONES, Backbone, BackboneSpec
+from fscs_sdk.model.heads import HEADS, build_head, map_channels
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.weights import ModelFiles
 from fscs_sdk.weights.backbones import backbone_file, describe_sources, feature_name
@@ -25,6 +25,8 @@ from fscs_sdk.weights.sources import hub_options
 #: Keys of a head's metadata: its description, and the fingerprint of the backbone that it was trained on.
 METADATA_KEY = "fscs_head"
 FINGERPRINT_KEY = "fscs_backbone_fingerprint"
+#: Before the names of the tensors of a head's adapter.
+ADAPTER_PREFIX = "adapter."
 #: Input sides in pixels: fewer leave level 3 too few positions to squeeze (``asnet.SUPPORT_SIDES``).
 INPUT_SIDES = range(272, 4097)
 #: Elements up to which a head's tensor is stored in float32 whatever its kernels are stored in.
@@ -36,14 +38,16 @@ class HeadConfig:
     """What a head's file says of itself.
 
     Attributes:
-        method: ``asnet``.
+        method: a key of ``fscs_sdk.model.heads.HEADS``.
         backbone: a key of ``fscs_sdk.model.backbone.BACKBONES``.
         input_side: side of the square input in pixels.
+        adapter: whether the file also holds an :class:`~fscs_sdk.model.adapter.Adapter`.
     """
 
-    method: Literal["asnet"]
+    method: str
     backbone: str
     input_side: int
+    adapter: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def save_head(
     head: nn.Module,
     config: HeadConfig,
     *,
+    adapter: Adapter | None = None,
     backbone: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
@@ -70,6 +75,7 @@ def save_head(
     3 % of a head, and the largest change of a probability falls to a tenth.
 
     Args:
+        adapter: written in float32 after the head, where ``config.adapter`` says that there is one.
         backbone: the weights that the head was trained on (:func:`weights_of`), whose fingerprint is recorded: the head
             loads on no others. Without them it loads on any that fit.
 
@@ -80,6 +86,8 @@ def save_head(
         name: tensor.to(dtype) if tensor.numel() > LARGEST_EXACT else tensor.float()
         for name, tensor in head.state_dict().items()
     }
+    if adapter is not None:
+        tensors |= {name: tensor.float() for name, tensor in adapter.state_dict(prefix=ADAPTER_PREFIX).items()}
     metadata = {METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
     if backbone is not None:
         metadata[FINGERPRINT_KEY] = fingerprint(backbone)
@@ -128,9 +136,23 @@ def load_network(
     else:
         options = hub_options(cache_dir=cache_dir, token=token, local_files_only=local_files_only)
         _load_found(network, files, head, options)
-    asnet = ASNet(network.spec.maps)
-    _load_state(asnet, head.tensors, head.path)
-    return FewShotNetwork(network, asnet, head.config.input_side)
+    learner, adapter = _load_learner(head, network.spec)
+    return FewShotNetwork(network, learner, head.config.input_side, adapter)
+
+
+def _load_learner(head: HeadFile, spec: BackboneSpec) -> tuple[nn.Module, Adapter | None]:
+    learner = build_head(head.config.method, spec, input_side=head.config.input_side)
+    if not head.config.adapter:
+        _load_state(learner, head.tensors, head.path)
+        return learner, None
+    own: dict[str, Tensor] = {}
+    its: dict[str, Tensor] = {}
+    for name, tensor in head.tensors.items():
+        (its if name.startswith(ADAPTER_PREFIX) else own)[name.removeprefix(ADAPTER_PREFIX)] = tensor
+    adapter = Adapter(map_channels(spec, input_side=head.config.input_side)).requires_grad_(False)
+    _load_state(learner, own, head.path)
+    _load_state(adapter, its, head.path)
+    return learner, adapter
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -227,11 +249,12 @@ def _read_head(path: Path) -> HeadFile:
         metadata = file.metadata() or {}
     try:
         config = HeadConfig(**json.loads(metadata.get(METADATA_KEY, "")))
-        if not isinstance(config.backbone, str) or not isinstance(config.input_side, (int, float)):
-            raise TypeError("a name and a number are needed")
+        texts = isinstance(config.method, str) and isinstance(config.backbone, str)
+        if not texts or not isinstance(config.input_side, (int, float)) or not isinstance(config.adapter, bool):
+            raise TypeError("two names, a number and a yes or no are needed")
     except (ValueError, TypeError):
         raise ValueError(f"'{path}' is not a head of this SDK: its metadata does not describe one") from None
-    if config.method != "asnet" or config.backbone not in BACKBONES or not _is_side(config.input_side):
+    if config.method not in HEADS or config.backbone not in BACKBONES or not _is_side(config.input_side):
         raise ValueError(f"'{path}' describes a model that this version does not know ({config}); update fscs-sdk")
     recorded = metadata.get(FINGERPRINT_KEY)
     try:

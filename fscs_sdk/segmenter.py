@@ -13,18 +13,26 @@ from torch import Tensor
 
 from fscs_sdk.images import ImageSource, read_image, read_mask, resize_image, resize_mask
 from fscs_sdk.loading import load_network
+from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
-from fscs_sdk.model.network import FewShotNetwork
+from fscs_sdk.model.kernels import has_onednn
+from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.prediction import Prediction
 from fscs_sdk.supports import Shot, SupportSet, merge_thresholds, parse_supports
 from fscs_sdk.weights import locate
 
 #: delta of eq. 2 where nothing else is said.
 DEFAULT_THRESHOLD = 0.5
-#: Pairs in the head at once: enough to fill the device, few enough to stay in a CPU's cache.
-PAIRS_AT_ONCE = {"cpu": 4, "cuda": 32, "mps": 16}
+#: Pairs in the head at once: enough to fill the device; on a CPU, whose cache holds one at best, one.
+PAIRS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 16}
 #: Support photos in the backbone at once.
 PHOTOS_AT_ONCE = 8
+#: What a photo in a backbone takes, roughly: maps that are kept, and those of the stage that is computed.
+BYTES_PER_PIXEL = 1000
+#: What the photos in the backbone may take on a CPU, where large batches are no faster.
+CPU_PHOTO_BYTES = 2**28
+#: Bytes that may be in use at once where nothing else is said.
+MAX_MEMORY = 4 * 10**9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -50,30 +58,39 @@ class FewShotSegmenter:
         device: str | torch.device = "auto",
         dtype: str = "auto",
         protocol: Protocol = "paper",
+        max_memory: int | None = None,
     ) -> None:
         """Wrap a loaded network.
 
         Args:
             name: what errors and support files call the model.
             device: ``auto`` (CUDA, else Apple's MPS, else CPU) or a torch device.
-            dtype: of the head's and backbone's products: ``float32``, ``bfloat16`` or ``float16``;
-                ``auto`` is float32.
+            dtype: ``float32``, ``bfloat16`` or ``float16``: to what the operands of products are rounded. On a CPU
+                those of the correlations and of the head are, while residual sums, softmax, normalisations and the
+                backbone stay in float32 (rounding the backbone alone would change 0.5 % of the presences); on other
+                devices the backbone's too. ``auto`` is bfloat16 for ASNet on a CPU that multiplies it in hardware
+                (AVX512-BF16, AMX), where it keeps 99.9 % of mask pixels, else float32.
             protocol: ``paper`` or ``authors``; see :mod:`fscs_sdk.model.ifsl`.
+            max_memory: bytes that intermediate results may take at once, 4 GB if not given. Fewer photos and pairs are
+                computed together where they would need more; answers stay the same. One at a time is always allowed.
+                What is asked for (supports, and N maps of the photo's size) is not counted.
 
         Raises:
-            ValueError: an unknown device, dtype or protocol.
+            ValueError: an unknown device, dtype or protocol, or a memory limit that is not above 0.
         """
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol {protocol!r} is unknown; choose {' or '.join(PROTOCOLS)}")
         if dtype != "auto" and dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
+        if max_memory is not None and max_memory <= 0:
+            raise ValueError(f"max_memory is {max_memory}; it must be a number of bytes above 0, such as 2_000_000_000")
         self.device = _choose_device(device)
-        self.dtype = DTYPES["float32" if dtype == "auto" else dtype]
+        self.dtype = _automatic_dtype(network, self.device) if dtype == "auto" else DTYPES[dtype]
         self.protocol: Protocol = protocol
+        self.max_memory = MAX_MEMORY if max_memory is None else max_memory
         self.network = network
-        for module in (network.backbone, network.head):
-            if isinstance(module, torch.nn.Module):
-                module.to(self.device).eval()
+        for part in network.parts:
+            part.to(self.device).eval()
         self.identity = f"{name}@{network.fingerprint()}"
 
     @classmethod
@@ -89,6 +106,7 @@ class FewShotSegmenter:
         local_files_only: bool = False,
         protocol: Protocol = "paper",
         backbone: str | os.PathLike[str] | None = None,
+        max_memory: int | None = None,
     ) -> "FewShotSegmenter":
         """Load a model; the default, ``asnet-mini``, is part of the package and needs no network.
 
@@ -105,6 +123,7 @@ class FewShotSegmenter:
             protocol: see :meth:`__init__`.
             backbone: a ``.safetensors`` file with the backbone's weights, in torchvision's or timm's names, to use in
                 place of any other. A head refuses weights that it was not trained on.
+            max_memory: see :meth:`__init__`.
 
         Raises:
             ValueError: no such model, or files that are damaged or do not fit together.
@@ -118,7 +137,7 @@ class FewShotSegmenter:
             token=token,
             local_files_only=local_files_only,
         )
-        return cls(network, name=Path(name).stem, device=device, dtype=dtype, protocol=protocol)
+        return cls(network, name=Path(name).stem, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
 
     def encode(
         self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD
@@ -223,20 +242,22 @@ class FewShotSegmenter:
         return (self._assemble(image, query, encoded) for image, query in zip(images, queries, strict=True))
 
     def _encode_queries(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedQuery]:
-        with self._autocast():
+        with self._autocast(backbone=True):
             pyramid = self.network.encode_queries(self._to_input([self._resize(image) for image in images]))
         return [
-            EncodedQuery([[feature[index : index + 1] for feature in level] for level in pyramid], image.shape[:2])
+            EncodedQuery(
+                [[feature[index : index + 1].to(self.dtype) for feature in level] for level in pyramid], image.shape[:2]
+            )
             for index, image in enumerate(images)
         ]
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
-        features = [[feature.to(self.device) for feature in level] for level in supports.features]
-        masks = None if bool(supports.tagged.all()) else supports.masks.to(self.device)
-        at_once = PAIRS_AT_ONCE.get(self.device.type, 4)
+        masks = None if bool(supports.tagged.all()) else supports.masks
+        most = PAIRS_AT_ONCE.get(self.device.type, 1)
+        at_once = max(1, min(most, self.max_memory // pair_bytes(query.pyramid, supports.features)))
         with self._autocast():
-            logits = self.network.pair_logits(query.pyramid, features, masks, at_once=at_once)
+            logits = self.network.pair_logits(query.pyramid, supports.features, masks, at_once=at_once)
         shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
         with torch.inference_mode():
             thresholds = supports.thresholds.to(self.device)
@@ -274,15 +295,22 @@ class FewShotSegmenter:
         return self._resize(image), resize_mask(mask, side)
 
     def _encode_photos(self, photos: list[NDArray[np.uint8]]) -> tuple[tuple[Tensor, ...], ...]:
-        parts = []
-        for start in range(0, len(photos), PHOTOS_AT_ONCE):
-            with self._autocast():
-                pyramid = self.network.encode_supports(self._to_input(photos[start : start + PHOTOS_AT_ONCE]))
-            parts.append([[feature.float().cpu().contiguous() for feature in level] for level in pyramid])
-        return tuple(
-            tuple(torch.cat(features) for features in zip(*(part[level] for part in parts), strict=True))
-            for level in range(len(parts[0]))
-        )
+        room = min(self.max_memory, CPU_PHOTO_BYTES) if self.device.type == "cpu" else self.max_memory
+        at_once = max(1, min(PHOTOS_AT_ONCE, room // (BYTES_PER_PIXEL * self.network.input_side**2)))
+        features: list[list[Tensor]] = []
+        for start in range(0, len(photos), at_once):
+            with self._autocast(backbone=True):
+                pyramid = self.network.encode_supports(self._to_input(photos[start : start + at_once]))
+            features = features or [[self._room(feature, len(photos)) for feature in level] for level in pyramid]
+            for level, found in zip(features, pyramid, strict=True):
+                for feature, part in zip(level, found, strict=True):
+                    feature[start : start + at_once] = part
+        return tuple(tuple(level) for level in features)
+
+    def _room(self, feature: Tensor, count: int) -> Tensor:
+        """For ``count`` photos' feature, where supports are kept: in main memory, in half the bytes if that will do."""
+        dtype = torch.float32 if self.dtype == torch.float32 else torch.float16
+        return torch.empty(count, *feature.shape[1:], dtype=dtype, memory_format=torch.channels_last)
 
     def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return resize_image(image, self.network.input_side)
@@ -290,8 +318,23 @@ class FewShotSegmenter:
     def _to_input(self, photos: list[NDArray[np.uint8]]) -> Tensor:
         return torch.from_numpy(np.stack(photos)).to(self.device).permute(0, 3, 1, 2)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    def _autocast(self, *, backbone: bool = False) -> torch.autocast:
+        """Products of the chosen type; on a CPU not the backbone's, whose rounding alone would change answers."""
+        enabled = self.dtype != torch.float32 and not (backbone and self.device.type == "cpu")
+        return torch.autocast(self.device.type, self.dtype, enabled=enabled)
+
+
+def _automatic_dtype(network: FewShotNetwork, device: torch.device) -> torch.dtype:
+    """bfloat16 for ASNet, whose answers were seen to keep, on a CPU that multiplies it in hardware; else float32."""
+    measured = type(network.head) is ASNet and device.type == "cpu"
+    return torch.bfloat16 if measured and has_onednn() and _multiplies_bfloat16() else torch.float32
+
+
+def _multiplies_bfloat16() -> bool:
+    """Has this processor AVX512-BF16? (Every one with AMX has.)"""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return bool(torch.cpu._is_avx512_bf16_supported())  # PyTorch before 2.10
 
 
 def _choose_device(device: str | torch.device) -> torch.device:

@@ -41,7 +41,8 @@ class SupportSet:
     Attributes:
         names: the N class names; class n of a prediction's mask is ``names[n - 1]``.
         class_index: int64 (P,), the class (from 0) of every shot; shots of a class stand together, in its order.
-        features: for levels 4, 3 and 2 the pooled and normalised maps of all shots, float32 (P, C_l, h, w).
+        features: for levels 4, 3 and 2 the pooled and normalised maps of all shots, (P, C_l, h, w): float32 for a
+            model that computes in float32; else float16, which changes no answer of products that are rounded more.
         masks: bool (P, side, side), the shots' foreground at the model's input side; all True for a class tag.
         tagged: bool (P,), True for shots without a mask.
         thresholds: float32 (N,), delta of eq. 2 for each class, in [0, 1].
@@ -127,7 +128,8 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
     features = []
     for level in LEVELS:
         count = sum(name.startswith(f"{level}.") for name in tensors)
-        features.append(tuple(tensors[f"{level}.{index}"] for index in range(count)))
+        maps = (tensors[f"{level}.{index}"] for index in range(count))
+        features.append(tuple(feature.contiguous(memory_format=torch.channels_last) for feature in maps))
     supports = SupportSet(
         names=tuple(header["names"]),
         class_index=tensors["class_index"],

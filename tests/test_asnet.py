@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,13 +90,15 @@ def read_golden(folder: Path, name: str) -> tuple[list[Tensor], Tensor | None, T
     return [tensors[f"hypercorrelation.layer{level}"] for level in (4, 3, 2)], mask, tensors["logits"][0]
 
 
+@pytest.mark.parametrize("gradients", [True, False], ids=["plain", "inference"])
 @pytest.mark.parametrize("name", GOLDEN_PAIRS)
-@torch.no_grad()
-def test_equals_the_authors_program(golden: Path, golden_learner: ASNet, name: str) -> None:
+def test_equals_the_authors_program(golden: Path, golden_learner: ASNet, name: str, gradients: bool) -> None:
     correlations, mask, expected = read_golden(golden, name)
     sizes = [(c.shape[2], c.shape[3]) for c in correlations]
     ours = [c.permute(0, 1, 4, 5, 2, 3).flatten(4) for c in correlations]
-    torch.testing.assert_close(golden_learner.squeeze(ours, sizes, mask), expected, rtol=0, atol=1e-5)
+    with torch.set_grad_enabled(gradients):
+        logits = golden_learner.squeeze(ours, sizes, mask)
+    torch.testing.assert_close(logits.detach(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", GOLDEN_PAIRS)
@@ -152,14 +155,15 @@ def test_equals_the_reference_for_any_ways_shots_and_sides(data: st.DataObject) 
             assert torch.equal(answer.mask[clear], wanted.mask[clear])
 
 
+@pytest.mark.parametrize("gradients", [True, False], ids=["plain", "inference"])
 @pytest.mark.parametrize("kind", MASKS)
-@torch.no_grad()
-def test_equals_the_reference_for_every_kind_of_mask(learner: ASNet, kind: str) -> None:
+def test_equals_the_reference_for_every_kind_of_mask(learner: ASNet, kind: str, gradients: bool) -> None:
     query, support = pyramid(1, 1, QUERY_SIDES, learner.maps), pyramid(2, 1, SUPPORT_LEVEL_SIDES, learner.maps)
     mask = masks_of([kind])
     expected = reference.asnet(learner.state_dict(), reference.hypercorrelation(query, support), mask)
-    ours = learner(query_pyramid(query), support_pyramid(support), mask)
-    torch.testing.assert_close(ours, expected, rtol=0, atol=TOLERANCE)
+    with torch.set_grad_enabled(gradients):
+        ours = learner(query_pyramid(query), support_pyramid(support), mask)
+    torch.testing.assert_close(ours.detach(), expected, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -269,6 +273,35 @@ def test_one_query_serves_all_pairs(learner: ASNet) -> None:
     support = support_pyramid(pyramid(10, 3, SUPPORT_LEVEL_SIDES, learner.maps))
     repeated = [[feature.expand(3, -1, -1, -1) for feature in level] for level in query]
     torch.testing.assert_close(learner(query, support, None), learner(repeated, support, None), rtol=0, atol=1e-5)
+
+
+def test_correlations_are_asked_for_one_level_at_a_time(learner: ASNet) -> None:
+    """So that all of them are never in memory together."""
+    made: list[weakref.ref[Tensor]] = []
+
+    def levels() -> Iterator[Tensor]:
+        for count, side, positions in zip(learner.maps, (9, 17, 18), (6, 20, 72), strict=True):
+            assert all(earlier() is None for earlier in made)
+            level = torch.rand(1, count, side, side, positions)
+            made.append(weakref.ref(level))
+            yield level
+            del level
+
+    with torch.no_grad():
+        assert learner.squeeze(levels(), QUERY_SIDES, None).shape == (1, 2, 16, 18)
+    assert len(made) == 3
+
+
+@torch.no_grad()
+def test_supports_of_half_precision_are_brought_to_the_querys(learner: ASNet) -> None:
+    network = FewShotNetwork(Backbone("efficientnet_lite0"), learner, 288)
+    query = query_pyramid(pyramid(19, 1, QUERY_SIDES, learner.maps))
+    support = support_pyramid(pyramid(20, 2, SUPPORT_LEVEL_SIDES, learner.maps))
+    half = [[feature.half() for feature in level] for level in support]
+    rounded = [[feature.float() for feature in level] for level in half]
+    full = network.pair_logits(query, rounded, None, at_once=1)
+    assert torch.equal(network.pair_logits(query, half, None, at_once=1), full)
+    assert full.dtype == torch.float32
 
 
 @pytest.mark.parametrize("masked", [True, False])

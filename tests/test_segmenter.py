@@ -17,7 +17,7 @@ from PIL import Image
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.model.network import FewShotNetwork
-from fscs_sdk.segmenter import PHOTOS_AT_ONCE
+from fscs_sdk.segmenter import PHOTOS_AT_ONCE, _multiplies_bfloat16
 
 CLOSE = 1e-5  # the most that another order of the same sums may change a map
 PNG = io.BytesIO()
@@ -117,6 +117,17 @@ def backbone_passes(model):
     handle = model.network.backbone.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
     try:
         yield passes
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def pairs_in_the_head(model):
+    """A list that receives the number of pairs of every pass through the head."""
+    pairs = []
+    handle = model.network.head.register_forward_hook(lambda _, inputs, __: pairs.append(len(inputs[1][0][0])))
+    try:
+        yield pairs
     finally:
         handle.remove()
 
@@ -413,16 +424,100 @@ def test_a_photo_is_the_same_photo_in_every_form(model, form, tmp_path):
     assert same(model.predict(form(path), supports), model.predict(photo(7), supports))
 
 
+@pytest.fixture(scope="module")
+def exact(model):
+    """The embedded model in float32, whatever the processor."""
+    return FewShotSegmenter(model.network, name="asnet-mini", device="cpu", dtype="float32")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_reduced_precision_runs_and_stays_near(model, pets, dtype):
-    segmenter = FewShotSegmenter(model.network, name="asnet-mini", device="cpu", dtype=dtype)
-    supports = segmenter.encode({"dog": [photo(1), box_mask()], "cat": Shot(photo(2))})
-    assert all(feature.dtype == torch.float32 for feature in itertools.chain(*supports.features))
+def test_reduced_precision_runs_and_stays_near(exact, dtype):
+    segmenter = FewShotSegmenter(exact.network, name="asnet-mini", device="cpu", dtype=dtype)
+    classes = {"dog": [photo(1), box_mask()], "cat": Shot(photo(2))}
+    supports = segmenter.encode(classes)
+    kept = torch.float32 if dtype == "float32" else torch.float16
+    assert all(feature.dtype == kept for feature in itertools.chain(*supports.features))
     prediction = segmenter.predict(photo(5), supports)
     check_contract(prediction, supports, photo(5))
-    full = model.predict(photo(5), supports)
+    full = exact.predict(photo(5), exact.encode(classes))
     difference = np.abs(prediction.foreground - full.foreground)
-    assert difference.mean() <= (0 if dtype == "float32" else 0.05)  # single pixels on an edge may turn
+    assert difference.mean() <= (0 if dtype == "float32" else 0.01)
+    assert difference.max() <= (0 if dtype == "float32" else 0.1)
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_the_automatic_precision_follows_the_processor(model, hardware, monkeypatch):
+    monkeypatch.setattr("fscs_sdk.segmenter._multiplies_bfloat16", lambda: hardware)
+    monkeypatch.setattr("fscs_sdk.segmenter.has_onednn", lambda: True)
+    segmenter = FewShotSegmenter(model.network, name="asnet-mini", device="cpu")
+    assert segmenter.dtype == (torch.bfloat16 if hardware else torch.float32)
+    assert toy().dtype == torch.float32  # what was measured was ASNet
+
+
+def test_the_processor_is_asked_for_bfloat16(monkeypatch):
+    for answer in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda answer=answer: {"avx512_bf16": answer}, raising=False)
+        assert _multiplies_bfloat16() is answer
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert _multiplies_bfloat16()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_precision_takes_supports_of_the_other(exact, dtype):
+    reduced = FewShotSegmenter(exact.network, name="asnet-mini", device="cpu", dtype="bfloat16")
+    first, second = (exact, reduced) if dtype == "float32" else (reduced, exact)
+    classes = {"dog": [photo(1), box_mask()], "cat": Shot(photo(2))}
+    own, foreign = (first.predict(photo(5), by.encode(classes)) for by in (first, second))
+    assert np.abs(own.foreground - foreign.foreground).max() < (0.001 if dtype == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_saved_supports_answer_exactly_in_every_precision(exact, dtype, tmp_path):
+    segmenter = FewShotSegmenter(exact.network, name="asnet-mini", device="cpu", dtype=dtype)
+    supports = segmenter.encode({"dog": [photo(1), box_mask()]})
+    supports.save(tmp_path / "dog.safetensors")
+    loaded = SupportSet.load(tmp_path / "dog.safetensors")
+    assert same(segmenter.predict(photo(5), supports), segmenter.predict(photo(5), loaded))
+
+
+@pytest.mark.parametrize(("limit", "device"), [(1, "cpu"), (2 * 10**8, "cuda"), (10**12, "cpu"), (10**12, "cuda")])
+def test_a_memory_limit_changes_no_answer(exact, limit, device, monkeypatch):
+    """The CPU's own limits are lifted, so that the memory limit is what decides, as on a device."""
+    monkeypatch.setattr("fscs_sdk.segmenter.PAIRS_AT_ONCE", {"cpu": 1 if device == "cpu" else 32})
+    monkeypatch.setattr("fscs_sdk.segmenter.CPU_PHOTO_BYTES", 2**28 if device == "cpu" else 10**12)
+    classes = {f"class {seed}": [(photo(seed), box_mask()), Shot(photo(seed + 10))] for seed in range(2)}
+    expected = exact.predict(photo(5), classes)
+    limited = FewShotSegmenter(exact.network, name="x", device="cpu", dtype="float32", max_memory=limit)
+    with backbone_passes(limited) as passes, pairs_in_the_head(limited) as pairs:
+        prediction = limited.predict(photo(5), classes)
+    assert sum(pairs) == 4
+    assert (max(pairs) == 1) == (limit < 10**9 or device == "cpu")
+    assert (max(passes) == 1) == (limit == 1)
+    assert_close(prediction, expected)
+
+
+def test_many_classes_and_shots_fit_a_limit():
+    """100 classes of 5 shots: the head sees a few pairs at a time, and every class is answered for itself."""
+    segmenter = toy()
+    supports = segmenter.encode(
+        {f"class {way}": [Shot(photo(7 * way + k, 8, 8)) for k in range(5)] for way in range(100)}
+    )
+    segmenter = FewShotSegmenter(segmenter.network, name="toy", device="cpu", max_memory=1000)
+    with pairs_in_the_head(segmenter) as pairs:
+        prediction = segmenter.predict(photo(3), supports)
+    assert set(pairs) == {1}
+    assert len(pairs) == 500
+    check_contract(prediction, supports, photo(3))
+    assert_close(prediction, toy().predict(photo(3), supports))
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_memory_limit_must_be_above_zero(model, limit):
+    with pytest.raises(ValueError, match=f"max_memory is {limit}; it must be a number of bytes above 0"):
+        FewShotSegmenter(model.network, name="x", device="cpu", max_memory=limit)
+    with pytest.raises(ValueError, match=f"max_memory is {limit}"):
+        FewShotSegmenter.from_pretrained(device="cpu", max_memory=limit)
 
 
 def test_half_precision_runs(model):

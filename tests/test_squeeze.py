@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import reference
-from fscs_sdk.model import squeeze
+from fscs_sdk.model import kernels, squeeze
 from fscs_sdk.model.kernels import attend_by_head
 from fscs_sdk.model.squeeze import (
     HEADS,
@@ -291,20 +292,27 @@ def expected_of(layer: AttentiveSqueeze, name: str, x: Tensor, size: tuple[int, 
     return out.permute(0, 1, 4, 5, 2, 3).flatten(4)
 
 
-@pytest.mark.parametrize("kind", ["none", "box", "speck", "empty"])
-@pytest.mark.parametrize("name", LAYERS)
-@torch.no_grad()
-def test_layer_equals_the_reference(name: str, kind: str) -> None:
-    layer = build(name)
-    inputs, outputs, kernel, stride, padding, _, height, width = LAYERS[name]
-    x = torch.rand(2, inputs, height, width, 6, generator=torch.Generator().manual_seed(10))
+def layer_mask(kind: str) -> Tensor | None:
+    """Of two pairs; only the first sees the speck."""
     mask = None if kind == "none" else torch.zeros(2, 40, 50)
     if mask is not None and kind == "box":
         mask[:, :20, 10:40] = 1
         mask[1, :, 45:] = 1
     if mask is not None and kind == "speck":
         mask[0, 1, 1] = 1
-    ours = layer(x, mask)
+    return mask
+
+
+@pytest.mark.parametrize("gradients", [True, False], ids=["plain", "inference"])
+@pytest.mark.parametrize("kind", ["none", "box", "speck", "empty"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_equals_the_reference(name: str, kind: str, gradients: bool) -> None:
+    layer = build(name).requires_grad_(False)
+    inputs, outputs, kernel, stride, padding, _, height, width = LAYERS[name]
+    x = torch.rand(2, inputs, height, width, 6, generator=torch.Generator().manual_seed(10))
+    mask = layer_mask(kind)
+    with torch.set_grad_enabled(gradients):
+        ours = layer(x, mask)
     sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
     assert ours.shape == (2, outputs, *sides, 6)
     torch.testing.assert_close(ours, expected_of(layer, name, x, (2, 3), mask), rtol=0, atol=2e-5)
@@ -362,3 +370,106 @@ def test_any_number_of_maps_can_be_squeezed(maps: int) -> None:
     layer = AttentiveSqueeze(maps, 32, 5, 4)
     with torch.no_grad():
         assert layer(torch.rand(1, maps, 9, 9, 2), None).shape == (1, 32, 3, 3, 2)
+
+
+# ---- The layer without gradients ------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, st.sampled_from(list(LAYERS)), st.integers(1, 3), st.sampled_from(MASKS), st.integers(1, 40), st.data())
+def test_inference_equals_the_plain_layer_at_any_shape(
+    seed: int, name: str, pairs: int, kind: str, positions: int, data: st.DataObject
+) -> None:
+    layer = build(name)
+    inputs, _, kernel, _, padding, *_ = LAYERS[name]
+    height, width = data.draw(st.tuples(*[st.integers(max(1, kernel - 2 * padding), 14)] * 2), label="support sides")
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(pairs, inputs, height, width, positions, generator=generator)
+    keys = layer.key.output_side(height), layer.key.output_side(width)
+    visible = visibility(kind, pairs, keys[0] * keys[1], generator)
+    with pytest.MonkeyPatch.context() as patch:  # so that any key can be visible, whatever the grid
+        patch.setattr(squeeze, "visible_keys", lambda *_: visible)
+        patch.setattr(kernels, "SCORES_AT_ONCE", data.draw(st.sampled_from([1, 100, 2**19]), label="scores at once"))
+        mask = None if visible is None else torch.ones(pairs, 3, 3)
+        plain = layer(x, mask).detach()
+        with torch.inference_mode():
+            fast = layer(x, mask)
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_inference_takes_any_memory_layout(name: str) -> None:
+    layer = build(name)
+    inputs, *_, height, width = LAYERS[name]
+    x = torch.rand(2, inputs, height, width, 6, generator=torch.Generator().manual_seed(16))
+    turned = x.permute(0, 2, 3, 1, 4).contiguous().permute(0, 3, 1, 2, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(turned, None), layer(x, None), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_inference_keeps_no_value_and_changes_no_input(name: str) -> None:
+    """Its memory is used again: an answer must neither lie in it nor depend on what was there."""
+    layer = build(name)
+    inputs, *_, height, width = LAYERS[name]
+    x = torch.rand(1, inputs, height, width, 6, generator=torch.Generator().manual_seed(17))
+    before = x.clone()
+    with torch.no_grad():
+        first = layer(x, None)
+        copy = first.clone()
+        layer(1000 * torch.ones_like(x), None)
+        assert torch.equal(first, copy)
+        assert torch.equal(x, before)
+        assert torch.equal(layer(x, None), first)
+
+
+def test_inference_in_many_threads_gives_each_its_own_answer() -> None:
+    layer = build("level3.0")
+    xs = [torch.rand(1, 6, 17, 18, 30, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
+
+    def answer(x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return layer(x, None)
+
+    expected = [answer(x) for x in xs]
+    with ThreadPoolExecutor(4) as pool:
+        for ours, wanted in zip(pool.map(answer, xs * 4), expected * 4, strict=True):
+            assert torch.equal(ours, wanted)
+
+
+def test_modes_of_inference_can_be_mixed() -> None:
+    layer = build("mix.1")
+    x = torch.rand(1, 128, 2, 2, 7, generator=torch.Generator().manual_seed(18))
+    answers = []
+    for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode, torch.no_grad):
+        with mode():
+            answers.append(layer(x, None).clone())
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["none", "box", "speck", "empty"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_inference_rounds_products_only(name: str, kind: str, dtype: torch.dtype) -> None:
+    layer = build(name)
+    inputs, *_, height, width = LAYERS[name]
+    x = torch.rand(2, inputs, height, width, 6, generator=torch.Generator().manual_seed(19))
+    mask = layer_mask(kind)
+    with torch.no_grad():
+        full = layer(x, mask)
+        with torch.autocast("cpu", dtype):
+            rounded = layer(x, mask)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, full)
+    torch.testing.assert_close(rounded, full, rtol=0, atol=0.15)
+    assert (rounded - full).abs().mean() < 0.015
+
+
+def test_gradients_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(squeeze, "squeeze_for_inference", lambda *_, **__: pytest.fail("taken"))
+    layer = build("mix.1")
+    x = torch.rand(1, 128, 2, 2, 3)
+    layer(x, None).sum().backward()
+    assert layer.target.weight.grad is not None
+    with torch.no_grad(), pytest.raises(pytest.fail.Exception):
+        layer(x, None)

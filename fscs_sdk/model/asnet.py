@@ -1,6 +1,7 @@
 """Attentive Squeeze Network (section 5.1, table a.6): hypercorrelation pyramid -> two-channel map for every pair."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,27 +53,27 @@ class ASNet(nn.Module):
         """
         for level in support[1:]:
             _check_support_side(level[0])
-        correlations = [correlate(q, s) for q, s in zip(query, support, strict=True)]
+        levels = list(zip(query, support, strict=True))
         sizes = [(level[0].shape[-2], level[0].shape[-1]) for level in query]
-        return self.squeeze(correlations, sizes, support_mask)
+        return self.squeeze((correlate(q, s) for q, s in levels), sizes, support_mask)
 
     def squeeze(
-        self, correlations: Sequence[Tensor], query_sizes: Sequence[tuple[int, int]], support_mask: Tensor | None
+        self, correlations: Iterable[Tensor], query_sizes: Sequence[tuple[int, int]], support_mask: Tensor | None
     ) -> Tensor:
         """The learner alone: a hypercorrelation pyramid -> logits (P, 2, 2H, 2W).
 
         Args:
-            correlations: [level 4, level 3, level 2], each (P, L, h, w, Q) from :func:`~.correlation.correlate`.
+            correlations: levels 4, 3 and 2, each (P, L, h, w, Q) from :func:`~.correlation.correlate`. One is asked for
+                at a time, so that not all of them need to be in memory.
             query_sizes: (H, W) with H * W = Q for each level.
             support_mask: as in :meth:`forward`.
         """
-        branches = (self.level4, self.level3, self.level2)
-        mixers = (self.mix43, self.mix32)
-        squeezed = _squeeze(branches[0], correlations[0], support_mask).mean(dim=(2, 3), keepdim=True)
-        for level in range(1, len(correlations)):
-            finer = _squeeze(branches[level], correlations[level], support_mask)
-            coarse = _upsample(squeezed, query_sizes[level - 1], query_sizes[level])
-            squeezed = _squeeze(mixers[level - 1], finer + coarse, support_mask)
+        levels = iter(correlations)
+        squeezed = _squeeze(self.level4, next(levels), support_mask).mean(dim=(2, 3), keepdim=True)
+        steps = zip((self.level3, self.level2), (self.mix43, self.mix32), pairwise(query_sizes), strict=False)
+        for branch, mixer, (size, finer_size) in steps:
+            finer = _squeeze(branch, next(levels), support_mask)
+            squeezed = _squeeze(mixer, finer + _upsample(squeezed, size, finer_size), support_mask)
         return self._decode(squeezed.flatten(1).view(-1, 128, *query_sizes[-1]))
 
     def _decode(self, x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fscs_sdk.model.kernels import has_onednn
+
 #: Added to a feature's norm before the division, as in the authors' program.
 NORM_EPSILON = 1e-5
 
@@ -50,9 +52,18 @@ def correlate(query: Sequence[Tensor], support: Sequence[Tensor]) -> Tensor:
     Returns:
         (P, L, h, w, Q), values in [0, 1]: negative cosines are clamped to 0.
     """
-    correlations = []
-    for query_map, support_map in zip(query, support, strict=True):
-        pairs, _, h, w = support_map.shape
-        positions = query_map.flatten(2).expand(pairs, -1, -1)
-        correlations.append(torch.bmm(support_map.flatten(2).transpose(1, 2), positions).view(pairs, h, w, -1))
+    correlations = [_cosines(*maps) for maps in zip(query, support, strict=True)]
     return torch.stack(correlations, dim=1).relu_()
+
+
+def _cosines(query: Tensor, support: Tensor) -> Tensor:
+    """(P, C, H, W) or (1, C, H, W), and (P, C, h, w) -> (P, h, w, Q): products of normalised features."""
+    if len(query) > 1:
+        products = torch.bmm(support.flatten(2).transpose(1, 2), query.flatten(2))
+        return products.view(len(query), *support.shape[2:], -1)
+    positions = query[0].flatten(1).t()  # (Q, C), as channels-last features lie in memory
+    if query.device.type == "cpu" and query.dtype == support.dtype == torch.float32 and has_onednn():
+        # The same as a convolution, each query position being a 1x1 kernel, which can be twice as fast.
+        support = support.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(support, positions[:, :, None, None]).permute(0, 2, 3, 1)
+    return F.linear(support.permute(0, 2, 3, 1), positions)

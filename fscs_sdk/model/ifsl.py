@@ -58,7 +58,7 @@ def infer(
     log_foreground, log_background, scores = _authors_log_maps(shot_logits, size)
     present = scores >= thresholds
     mask = merge(log_foreground, log_background, present, background_last=False)
-    return Inference(log_foreground.exp(), log_background.exp(), scores, present, mask)
+    return Inference(log_foreground.exp_(), log_background.exp_(), scores, present, mask)
 
 
 def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background_last: bool = True) -> Tensor:
@@ -73,29 +73,38 @@ def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background
     Returns:
         int64 (H, W), 0 = background, n = class n counted from 1.
     """
-    candidates = foreground.masked_fill(~present[:, None, None], float("-inf"))
-    best, index = candidates.max(dim=0)
-    wins = best >= background if background_last else best > background
-    return torch.where(wins & present.any(), index + 1, 0)
+    best = torch.full_like(background, float("-inf"))
+    index = torch.zeros_like(background, dtype=torch.int64)
+    for way, (shown, candidate) in enumerate(zip(present, foreground, strict=True), start=1):  # a copy of all maps
+        better = shown & (candidate > best)  # can be gigabytes, so one at a time
+        best = torch.where(better, candidate, best)
+        index.masked_fill_(better, way)
+    return index * (best >= background if background_last else best > background)
 
 
 def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    logits = torch.stack([shots.float().mean(dim=0) for shots in shot_logits])
-    maps = logits.softmax(dim=1)[:, 1]
-    foreground = _resize(maps[:, None], size)[:, 0].clamp(0, 1)
-    return foreground, 1 - foreground.mean(dim=0), maps.amax(dim=(1, 2))
+    foreground = torch.empty(len(shot_logits), *size, device=shot_logits[0].device)
+    scores = []
+    for shots, resized in zip(shot_logits, foreground, strict=True):
+        probabilities = shots.float().mean(dim=0).softmax(dim=0)[1]
+        scores.append(probabilities.max())
+        resized.copy_(_resize(probabilities[None, None], size)[0, 0].clamp_(0, 1))
+    return foreground, 1 - foreground.mean(dim=0), torch.stack(scores)
 
 
 def _authors_log_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    log_maps, scores = [], []
-    for shots in shot_logits:
+    log_foreground = torch.empty(len(shot_logits), *size, device=shot_logits[0].device)
+    log_background = torch.zeros(size, device=shot_logits[0].device)
+    scores = []
+    for shots, foreground in zip(shot_logits, log_foreground, strict=True):
         log_probabilities = shots.float().log_softmax(dim=1)
-        log_maps.append(_resize(log_probabilities, size).mean(dim=0))
+        maps = _resize(log_probabilities, size).mean(dim=0)
+        log_background += maps[0]
+        foreground.copy_(maps[1])
         peaks = log_probabilities[:, 1].exp().amax(dim=(1, 2))
         # At least half of the votes are yes exactly when this peak, from the top, reaches the threshold.
         scores.append(peaks.sort(descending=True).values[(len(peaks) + 1) // 2 - 1])
-    stacked = torch.stack(log_maps)
-    return stacked[:, 1], stacked[:, 0].mean(dim=0), torch.stack(scores)
+    return log_foreground, log_background / len(shot_logits), torch.stack(scores)
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,8 +7,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.correlation import Pyramid, query_pyramid, support_pyramid
+
+#: Intermediate results of a head in units of its largest level's correlation; without fast paths scores are the most.
+COPIES = 32
 
 
 class Head(Protocol):
@@ -25,21 +29,28 @@ class FewShotNetwork:
         backbone: frozen.
         head: e.g. :class:`~.asnet.ASNet`.
         input_side: photos enter as ``input_side`` x ``input_side`` pixels.
+        adapter: what the backbone's maps pass before they are compared, or None.
     """
 
     backbone: Backbone
     head: Head
     input_side: int
+    adapter: Adapter | None = None
+
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """What of it has weights."""
+        return tuple(part for part in (self.backbone, self.head, self.adapter) if isinstance(part, nn.Module))
 
     @torch.inference_mode()
     def encode_queries(self, photos: Tensor) -> list[list[Tensor]]:
         """uint8 (B, 3, side, side) -> query pyramids, maps (B, C_l, H, W)."""
-        return query_pyramid(self.backbone(photos))
+        return query_pyramid(self._maps(photos))
 
     @torch.inference_mode()
     def encode_supports(self, photos: Tensor) -> list[list[Tensor]]:
         """uint8 (P, 3, side, side) -> support pyramids, maps (P, C_l, h, w)."""
-        return support_pyramid(self.backbone(photos))
+        return support_pyramid(self._maps(photos))
 
     @torch.inference_mode()
     def pair_logits(self, query: Pyramid, support: Pyramid, masks: Tensor | None, *, at_once: int) -> Tensor:
@@ -47,22 +58,33 @@ class FewShotNetwork:
 
         Args:
             query: maps (1, C_l, H, W).
-            support: maps (P, C_l, h, w).
+            support: maps (P, C_l, h, w), on any device and of any precision: a chunk of them is brought to the query's.
             masks: bool (P, side, side), or None for no masking.
         """
+        like = query[0][0]
         parts = []
         for start in range(0, len(support[0][0]), at_once):
             chunk = slice(start, start + at_once)
-            mask = None if masks is None else masks[chunk].float()
-            parts.append(self.head(query, [[feature[chunk] for feature in level] for level in support], mask))
+            mask = None if masks is None else masks[chunk].to(like.device).float()
+            maps = [[feature[chunk].to(like) for feature in level] for level in support]
+            parts.append(self.head(query, maps, mask))
         return torch.cat(parts)
 
     def fingerprint(self) -> str:
         """12 hexadecimal digits that change when any weight or the input side does."""
         digest = sha256(str(self.input_side).encode())
-        for module in (self.backbone, self.head):
-            if isinstance(module, nn.Module):
-                for name, tensor in module.state_dict().items():
-                    digest.update(name.encode())
-                    digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+        for part in self.parts:
+            for name, tensor in part.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
+
+    def _maps(self, photos: Tensor) -> Pyramid:
+        features = self.backbone(photos)
+        return features if self.adapter is None else self.adapter.forward(features)
+
+
+def pair_bytes(query: Pyramid, support: Pyramid) -> int:
+    """What a head takes for one pair, roughly: some copies of the largest correlation that its levels have."""
+    sizes = [len(q) * q[0].shape[-2:].numel() * s[0].shape[-2:].numel() for q, s in zip(query, support, strict=True)]
+    return 4 * COPIES * max(sizes)

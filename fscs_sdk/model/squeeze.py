@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fscs_sdk.model.kernels import attend_by_head
+from fscs_sdk.model.kernels import attend_by_head, is_for_inference, squeeze_for_inference
 
 HEADS = 8
 GROUPS = 4
+#: Rows and columns.
+Slices = tuple[slice, slice]
 #: Target times key positions from which a CPU computes attention head by head, so that scores stay in its cache.
 LARGE_ATTENTION = 256
 
@@ -33,6 +35,12 @@ class SupportConv(nn.Module):
 
     def output_side(self, side: int) -> int:
         return (side + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def windows(self, height: int, width: int) -> list[tuple[Slices, Slices]]:
+        """For each output position, row by row: what its window covers of (h, w), and the kernel taps that meet it."""
+        rows = _windows(height, self.kernel, self.stride, self.padding)
+        columns = _windows(width, self.kernel, self.stride, self.padding)
+        return [((row, column), (taps, tap)) for row, taps in rows for column, tap in columns]
 
 
 def convolve_support(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, padding: int) -> Tensor:
@@ -154,8 +162,11 @@ class AttentiveSqueeze(nn.Module):
 
         ``support_mask``: float (P, mask height, mask width) in [0, 1], 0 = background; None = no masking.
         """
+        height, width = (self.key.output_side(side) for side in correlation.shape[2:4])
+        visible = None if support_mask is None else visible_keys(support_mask, height, width)
+        if is_for_inference(correlation):
+            return squeeze_for_inference(self, correlation, visible, heads=HEADS)
         target, key, value, shortcut = self._embed(correlation)
-        visible = None if support_mask is None else visible_keys(support_mask, key.shape[2], key.shape[3])
         context = attend(target.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), visible)
         context = context.view(target.shape)
         attended = self.aggregate(F.relu(self.aggregate_norm(context)))
