@@ -7,18 +7,24 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
-from fscs_sdk.loading import HeadConfig, save_head, weights_of, write_tensors
-from fscs_sdk.model.asnet import ASNet
+from fscs_sdk.loading import ADAPTER_PREFIX, HeadConfig, save_head, weights_of, write_tensors
+from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
+from fscs_sdk.model.heads import build_head, map_channels
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.segmenter import FewShotSegmenter
 from fscs_sdk.training.config import TrainConfig
+from fscs_sdk.training.trainer import CONFIG_FILE
 from fscs_sdk.training.trunk import load_lite0
 from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER
 
+#: The backbone whose weights may ship with the package.
+TRUNK = "efficientnet_lite0"
+#: Its file in the package, which all models there share.
+TRUNK_FILE = f"assets/asnet-mini/{BACKBONE_FILE}"
 #: Largest change of any foreground probability that float16 storage may cause.
 TOLERANCE = 1e-3
 
@@ -35,24 +41,40 @@ def package_run(run: Path, name: str) -> float:
         The largest change of any foreground probability on the demo's photos that storing in float16 causes.
 
     Raises:
-        ValueError: that change is above 1e-3.
+        ValueError: that change is above 1e-3, or the run's backbone is not the one that ships.
+        OSError: the run has no head yet, or a file cannot be written.
     """
-    config = TrainConfig.load(run / "config.json")
+    config = TrainConfig.load(run / CONFIG_FILE)
+    if config.backbone != TRUNK:
+        raise ValueError(f"the package ships {TRUNK} only, not {config.backbone}; publish '{run / HEAD_FILE}' as it is")
     folder = PACKAGE_FOLDER / "assets" / name
     folder.mkdir(parents=True, exist_ok=True)
     backbone = Backbone(config.backbone)
     backbone.network.load_state_dict(stored_trunk(), strict=False)
-    head = ASNet(backbone.spec.maps)
-    head.load_state_dict(load_file(run / HEAD_FILE))
-    description = HeadConfig("asnet", config.backbone, config.side)
-    save_head(folder / HEAD_FILE, head, description, backbone=weights_of(backbone.network))
-    write_tensors(folder / BACKBONE_FILE, {key: tensor.half() for key, tensor in stored_trunk().items()})
-    trained = FewShotSegmenter(FewShotNetwork(backbone, head, config.side), name=name)
-    change = _largest_change(trained, FewShotSegmenter.from_pretrained(folder))
+    head, adapter = _read_run(run, config, backbone)
+    description = HeadConfig(config.head, config.backbone, config.side, adapter=adapter is not None)
+    save_head(folder / HEAD_FILE, head, description, adapter=adapter, backbone=weights_of(backbone.network))
+    write_tensors(PACKAGE_FOLDER / TRUNK_FILE, {key: tensor.half() for key, tensor in stored_trunk().items()})
+    network = FewShotNetwork(backbone, head, config.side, adapter)
+    trained = FewShotSegmenter(network, name=name, dtype="float32")
+    change = _largest_change(trained, FewShotSegmenter.from_pretrained(folder, dtype="float32"))
     if change > TOLERANCE:
         raise ValueError(f"storing {name} in float16 changes answers by {change:.1e}, more than {TOLERANCE}")
-    _write_manifest(name, folder)
+    _write_manifest(name, folder / HEAD_FILE)
     return change
+
+
+def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Module, Adapter | None]:
+    """A run's averaged head, and the adapter that it was trained with."""
+    tensors = load_file(run / HEAD_FILE)
+    stored = {name: tensors.pop(name) for name in list(tensors) if name.startswith(ADAPTER_PREFIX)}
+    head = build_head(config.head, backbone.spec, input_side=config.side)
+    head.load_state_dict(tensors)
+    if not stored:
+        return head, None
+    adapter = Adapter(map_channels(backbone.spec, input_side=config.side))
+    adapter.load_state_dict({name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in stored.items()})
+    return head, adapter.requires_grad_(False)
 
 
 def _largest_change(first: FewShotSegmenter, second: FewShotSegmenter) -> float:
@@ -61,10 +83,10 @@ def _largest_change(first: FewShotSegmenter, second: FewShotSegmenter) -> float:
     return max(float(np.abs(a.foreground - b.foreground).max()) for a, b in pairs)
 
 
-def _write_manifest(name: str, folder: Path) -> None:
+def _write_manifest(name: str, head: Path) -> None:
     path = PACKAGE_FOLDER.parent / "weights_manifest.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    files = [_describe(role, folder / file) for role, file in (("head", HEAD_FILE), ("backbone", BACKBONE_FILE))]
+    files = [_describe("head", head), _describe("backbone", PACKAGE_FOLDER / TRUNK_FILE)]
     content["models"].setdefault(name, {})["files"] = files
     trunk = {key: files[1][key] for key in ("sha256", "bytes", "sources")}
     for backbone in content["backbones"].values():

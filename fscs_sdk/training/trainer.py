@@ -1,30 +1,41 @@
 """One training run: batches -> a head, resumable at any step."""
 
-import csv
+import io
+import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from fscs_sdk.model.asnet import ASNet
+from fscs_sdk.files import write_atomically
+from fscs_sdk.fingerprint import differences, fingerprint
+from fscs_sdk.loading import ADAPTER_PREFIX, FINGERPRINT_KEY, METADATA_KEY, HeadConfig, weights_of, write_tensors
+from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.correlation import Pyramid, query_pyramid, support_pyramid
+from fscs_sdk.model.heads import build_head
+from fscs_sdk.training.cache import FeatureCache
 from fscs_sdk.training.config import TrainConfig
-from fscs_sdk.training.data import UNKNOWN, Batch, Catalogue
-from fscs_sdk.training.losses import pair_loss
+from fscs_sdk.training.data import UNKNOWN, Catalogue
+from fscs_sdk.training.loader import BatchTensors, load_batches
+from fscs_sdk.training.log import PHASES, Log, Stopwatch
+from fscs_sdk.training.losses import TERMS, pair_losses
 
 logger = logging.getLogger(__name__)
 
-LOG_EVERY = 50
+#: What a run's folder holds.
+CONFIG_FILE, CHECKPOINT_FILE, HEAD_FILE, LOG_FILE = "config.json", "checkpoint.pt", "head.safetensors", "log.csv"
+#: Key of the settings in the head's metadata.
+SETTINGS_KEY = "fscs_training"
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,14 @@ class Window:
 class Trainer:
     """Trains a head in ``folder``: ``config.json``, ``checkpoint.pt``, ``log.csv`` and ``head.safetensors`` (averaged).
 
+    The last is float32 and complete: ``FewShotSegmenter.from_pretrained(folder / "head.safetensors")`` reads it.
+
     Args:
-        initial: a head's tensors to start from, in the names of :class:`ASNet`; ignored when a checkpoint is resumed.
+        backbone: with its weights, frozen.
+        initial: a head's tensors to start from, in the names of that head; ignored when a checkpoint is resumed.
+        adapter: what the backbone's maps pass, frozen too; it is saved with the head.
+        cache: folder for the maps of fixed views, where there are any (``config.cached_views``); by default in
+            ``folder``.
     """
 
     def __init__(
@@ -57,158 +74,262 @@ class Trainer:
         catalogue: Catalogue,
         folder: Path,
         *,
-        initial: dict[str, Tensor] | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+        adapter: Adapter | None = None,
         device: torch.device | None = None,
-        bfloat16: bool = True,
+        cache: Path | None = None,
     ) -> None:
         """Load the run's checkpoint where there is one.
 
         Raises:
-            ValueError: an input side that 32 does not divide.
+            ValueError: an unknown head, or a checkpoint that was trained on other weights, or another adapter.
         """
-        if config.side % 32:
-            raise ValueError(f"training windows need an input side that 32 divides, not {config.side}")
         self.config, self.catalogue, self.folder = config, catalogue, folder
         self.device = device or torch.device("cpu")
-        self.bfloat16 = bfloat16
+        weights = weights_of(backbone.network)
+        self.fingerprint = fingerprint(weights)
         self.backbone = backbone.to(self.device)
+        if self.device.type == "cuda":
+            self.backbone.network.to(memory_format=torch.channels_last)
+        self.adapter = None if adapter is None else adapter.to(self.device).requires_grad_(False)
+        self.cache = None
+        if config.cached_views:
+            self.cache = FeatureCache(cache or folder / "maps", f"{self.fingerprint} {config.backbone_bfloat16}")
         torch.manual_seed(config.seed)
-        self.head = ASNet(backbone.spec.maps).to(self.device)
+        self.head = build_head(config.head, backbone.spec, input_side=config.side).to(self.device)
         if initial is not None:
             self.head.load_state_dict(initial)
         self.averaged = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.head, config), fused=True)
+        self._compiled = torch.compile(self.head) if config.compile else self.head
+        self.log = Log(folder / LOG_FILE)
         self.step = 0
-        if (folder / "checkpoint.pt").is_file():
-            self._resume()
+        self._terms = torch.zeros(len(TERMS), device=self.device)  # sums over the steps since the last row of the log
+        self._summed = 0
+        self._spent: dict[str, float] = {}  # seconds since that row, as of the last checkpoint
+        self._stopwatch = Stopwatch(self.device)
+        self._stopping = False
+        if (folder / CHECKPOINT_FILE).is_file():
+            self._resume(weights)
+
+    def stop(self) -> None:
+        """End :meth:`run` after the step that is being made. For signal handlers and other threads."""
+        self._stopping = True
 
     def run(self, *, checkpoint_every: float = 240.0) -> None:
-        """Train to the last step; a checkpoint every so many seconds and at the end, also when interrupted."""
+        """Train to the last step; a checkpoint every so many seconds and at the end, also when interrupted.
+
+        Raises:
+            ValueError: the loss is not finite any more.
+            OSError: a file cannot be read or written.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.config.save(self.folder / "config.json")
-        saved = started = time.monotonic()
-        losses: list[float] = []
+        self.config.save(self.folder / CONFIG_FILE)
+        self.log.rewind(self.step)
+        self._stopwatch = Stopwatch(self.device, self._spent)
+        saved, between_steps = time.monotonic(), True
+        steps, pin = range(self.step, self.config.steps), self.device.type == "cuda"
         try:
-            with ThreadPoolExecutor(1) as loader:
-                upcoming = loader.submit(self.catalogue.batch, self.step)
-                while self.step < self.config.steps:
-                    batch = upcoming.result()
-                    upcoming = loader.submit(self.catalogue.batch, self.step + 1)
-                    losses.append(self._train_on(batch))
-                    self.step += 1
-                    if self.step % LOG_EVERY == 0:
-                        self._log(float(np.mean(losses)), (time.monotonic() - started) / len(losses))
-                        losses, started = [], time.monotonic()
+            with closing(load_batches(self.catalogue, steps, workers=self.config.workers, pin=pin)) as batches:
+                while self.step < self.config.steps and not self._stopping:
+                    with self._stopwatch.waiting("data"):
+                        batch = next(batches).to(self.device)
+                    between_steps = False
+                    self.train_on(batch)
+                    if self.step % self.config.log_every == 0:
+                        self._log_row()
+                    between_steps = True
                     if time.monotonic() - saved > checkpoint_every:
                         self.save()
                         saved = time.monotonic()
         finally:
-            self.save()
+            if between_steps:  # what half a step has left behind is worth less than the last checkpoint
+                self.save()
 
     def save(self) -> None:
         """Write the checkpoint and the averaged head, each in one atomic step."""
+        seconds = self._stopwatch.read()
+        self._spent, self._stopwatch = seconds, Stopwatch(self.device, seconds)
         state = {
             "step": self.step,
             "head": self.head.state_dict(),
             "averaged": self.averaged,
             "optimizer": self.optimizer.state_dict(),
+            "backbone": self.fingerprint,
+            "adapter": None if self.adapter is None else fingerprint(self.adapter.state_dict()),
+            "terms": self._terms,
+            "summed": self._summed,
+            "seconds": seconds,
         }
-        temporary = self.folder / "checkpoint.pt.new"
-        torch.save(state, temporary)
-        temporary.replace(self.folder / "checkpoint.pt")
-        temporary = self.folder / "head.safetensors.new"
-        save_file({name: tensor.cpu() for name, tensor in self.averaged.items()}, temporary)
-        temporary.replace(self.folder / "head.safetensors")
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(self.folder / CHECKPOINT_FILE, content.getvalue())
+        self._save_head()
 
-    def _resume(self) -> None:
-        state = torch.load(self.folder / "checkpoint.pt", map_location=self.device, weights_only=True)
-        self.step = state["step"]
-        self.head.load_state_dict(state["head"])
-        self.averaged = state["averaged"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        logger.info("resumed at step %d of %d", self.step, self.config.steps)
-
-    def _train_on(self, batch: Batch) -> float:
+    def train_on(self, batch: BatchTensors) -> None:
+        """One optimiser step. Nothing waits for the device."""
         rate = _learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        loss = 0.0
-        for part in self.losses(batch):
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += float(part.detach())
-        torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip)
-        self.optimizer.step()
-        decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
+        for terms in self.losses(batch):
+            with self._stopwatch.computing("head"):
+                terms.sum().backward()  # type: ignore[no-untyped-call]
+                self._terms += terms.detach()
+        with self._stopwatch.computing("head"), torch.no_grad():
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip)
+            self.optimizer.step()
+            decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
             for name, tensor in self.head.state_dict().items():
                 self.averaged[name].lerp_(tensor, 1 - decay)
-        return loss
+        self.step += 1
+        self._summed += 1
 
-    def losses(self, batch: Batch) -> Iterator[Tensor]:
-        """Loss of one batch as a sum of parts, a few pairs each, so that a part's tensors stay close to the processor.
+    def losses(self, batch: BatchTensors) -> Iterator[Tensor]:
+        """The terms of a batch's loss as a sum of parts (4,), so that a part's tensors stay close to the processor.
 
         Over all query positions or, by the step's own draw, over a window of them.
         """
-        photos = np.stack([sample.image for sample in batch.samples]).transpose(0, 3, 1, 2)
-        with torch.no_grad():
-            features = self.backbone(torch.from_numpy(photos).to(self.device))
+        with self._stopwatch.computing("backbone"), torch.no_grad():
+            features = self._features(batch)
             query, support = query_pyramid(features), support_pyramid(features)
-        labels = torch.from_numpy(np.stack([sample.labels for sample in batch.samples])).to(self.device)
         if self._is_coarse():
             query, support = query[:2], support[:2]
         window = self._window(query[0][0].shape[-1])
-        for start in range(0, len(batch.pairs), self.config.pairs_at_once):
-            pairs = batch.pairs[start : start + self.config.pairs_at_once]
-            yield self._pair_losses(query, support, labels, pairs, window).sum() / len(batch.pairs)
+        for start in range(0, len(batch.queries), self.config.pairs_at_once):
+            part = slice(start, start + self.config.pairs_at_once)
+            with self._stopwatch.computing("head"):
+                terms = self._pair_losses(query, support, batch, part, window).sum(dim=1) / len(batch.queries)
+            yield terms
+
+    def _features(self, batch: BatchTensors) -> Pyramid:
+        """Maps of every photo of a batch, in float32."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.backbone_bfloat16):
+            if self.cache is None:
+                features: Pyramid = self.backbone(batch.photos)
+            else:
+                features = self.cache.maps(self.backbone, batch.photos, batch.lasting)
+            if self.adapter is not None:
+                features = self.adapter(features)
+        return [[feature.float() for feature in level] for level in features]
 
     def _pair_losses(
-        self,
-        query: Pyramid,
-        support: Pyramid,
-        labels: Tensor,
-        pairs: Sequence[tuple[int, int, int, bool]],
-        window: Window,
+        self, query: Pyramid, support: Pyramid, batch: BatchTensors, part: slice, window: Window | None
     ) -> Tensor:
-        queries, supports, classes, given = (
-            torch.tensor(column, device=self.device) for column in zip(*pairs, strict=True)
+        """(4, p) of some pairs of a batch; ``window`` None = all query positions."""
+
+        def cut(x: Tensor) -> Tensor:
+            return x if window is None else window.cut(x)
+
+        queries, supports, classes = batch.queries[part], batch.supports[part], batch.classes[part, None, None]
+        shots = supports.shape[1]
+        masks = (batch.labels[supports] == classes[..., None]) | ~batch.masked[part, None, None, None]
+        repeated = queries.repeat_interleave(shots)
+        query_maps = [[cut(feature[repeated]) for feature in level] for level in query]
+        support_maps = [[feature[supports.flatten()] for feature in level] for level in support]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+            logits = self._compiled(query_maps, support_maps, masks.flatten(0, 1).float())
+        logits = logits.float().unflatten(0, (-1, shots)).mean(dim=1)
+        labels, side = batch.labels[queries], 2 * query[-1][0].shape[-1]
+        target = cut(_at_decoder((labels == classes).float(), side))
+        valid = cut(_at_decoder((labels != UNKNOWN).float(), side)) > 0.99
+        return pair_losses(
+            logits,
+            target,
+            valid,
+            present=batch.present[part],
+            strong=batch.strong[part],
+            loss=self.config.loss,
+            dice=self.config.dice,
+            presence=self.config.presence if self.config.task == "fs-cs" else 0.0,
         )
-        masks = (labels[supports] == classes[:, None, None]) | ~given[:, None, None]
-        target = labels[queries]
-        valid, target = (target != UNKNOWN).float(), (target == classes[:, None, None]).float()
-        query_maps = [[window.cut(feature[queries]) for feature in level] for level in query]
-        support_maps = [[feature[supports] for feature in level] for level in support]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits = self.head(query_maps, support_maps, masks.float())
-        side = 2 * query[-1][0].shape[-1]
-        target, valid = window.cut(_at_decoder(target, side)), window.cut(_at_decoder(valid, side)) > 0.99
-        return pair_loss(logits, target, valid, dice=self.config.dice, presence=self.config.presence)
 
     def _is_coarse(self) -> bool:
         rng = np.random.default_rng((self.config.seed, self.step, 2))
         return self.step < self.config.coarse_until * self.config.steps and rng.random() < self.config.coarse_share
 
-    def _window(self, cells: int) -> Window:
+    def _window(self, cells: int) -> Window | None:
         rng = np.random.default_rng((self.config.seed, self.step, 1))
         last = self.step >= (1 - self.config.final_whole) * self.config.steps
-        if last or self._is_coarse() or rng.random() < self.config.whole_share:
-            return Window(cells, 0, 0, cells)
+        fits = self.config.uses_windows and self.config.window < cells
+        if not fits or last or self._is_coarse() or rng.random() < self.config.whole_share:
+            return None
         row, column = (int(start) for start in rng.integers(cells - self.config.window + 1, size=2))
         return Window(cells, row, column, self.config.window)
 
-    def _log(self, loss: float, seconds: float) -> None:
-        rate = self.config.pairs / seconds
-        logger.info("step %d/%d  loss %.4f  %.1f pairs/s", self.step, self.config.steps, loss, rate)
-        path = self.folder / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "loss", "pairs_per_second", "learning_rate"])
-            writer.writerow([self.step, f"{loss:.5f}", f"{rate:.2f}", f"{_learning_rate(self.config, self.step):.3g}"])
+    def _log_row(self) -> None:
+        """Write a row for the steps since the last one, and begin the next. Waits for the device."""
+        seconds = self._stopwatch.read()
+        self._stopwatch = Stopwatch(self.device)
+        terms = (self._terms / self._summed).tolist()
+        loss, rate = sum(terms), self.config.pairs * self._summed / seconds["all"]
+        self._terms.zero_()
+        self._summed = 0
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} at step {self.step}; lower the learning rate, and begin again in another folder"
+            )
+        shares = ", ".join(f"{phase} {100 * seconds[phase] / seconds['all']:.0f} %" for phase in PHASES)
+        logger.info("step %d/%d  loss %.4f  %.1f pairs/s (%s)", self.step, self.config.steps, loss, rate, shares)
+        self.log.add(
+            {
+                "step": str(self.step),
+                "loss": f"{loss:.6g}",
+                **{name: f"{value:.6g}" for name, value in zip(TERMS, terms, strict=True)},
+                "learning_rate": f"{_learning_rate(self.config, self.step):.3g}",
+                "pairs_per_second": f"{rate:.2f}",
+                "seconds": f"{seconds['all']:.3f}",
+                **{f"{phase}_seconds": f"{seconds[phase]:.3f}" for phase in PHASES},
+            }
+        )
+
+    def _save_head(self) -> None:
+        """The averaged head, with what inference needs to know of it, and the settings of the run."""
+        tensors = {name: tensor.float().cpu() for name, tensor in self.averaged.items()}
+        if self.adapter is not None:
+            stored = self.adapter.state_dict(prefix=ADAPTER_PREFIX)
+            tensors |= {name: tensor.float().cpu() for name, tensor in stored.items()}
+        metadata = {
+            METADATA_KEY: json.dumps(asdict(self.description), sort_keys=True),
+            FINGERPRINT_KEY: self.fingerprint,
+            SETTINGS_KEY: self.config.to_json(),
+        }
+        write_tensors(self.folder / HEAD_FILE, tensors, metadata)
+
+    @property
+    def description(self) -> HeadConfig:
+        """What the head's file says of it."""
+        config = self.config
+        return HeadConfig(config.head, config.backbone, config.side, adapter=self.adapter is not None)
+
+    def _resume(self, backbone: Mapping[str, Tensor]) -> None:
+        path = self.folder / CHECKPOINT_FILE
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        if "backbone" in state and differences(state["backbone"], backbone):
+            raise ValueError(
+                f"'{path}' was trained on other weights of {self.config.backbone} than these; give the ones that it "
+                "began with, or begin in another folder"
+            )
+        self._check_adapter(state.get("adapter"))
+        self.step = state["step"]
+        self.head.load_state_dict(state["head"])
+        self.averaged = state["averaged"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if "terms" in state:  # checkpoints of older versions lack them
+            self._terms, self._summed = state["terms"], state["summed"]
+            self._spent = state["seconds"]
+        logger.info("resumed at step %d of %d", self.step, self.config.steps)
+
+    def _check_adapter(self, recorded: str | None) -> None:
+        now = None if self.adapter is None else self.adapter.state_dict()
+        if (recorded is None) != (now is None) or (recorded and now and differences(recorded, now)):
+            raise ValueError(
+                f"'{self.folder / CHECKPOINT_FILE}' was trained {'without an' if recorded is None else 'with another'} "
+                "adapter; give what it began with (--adapter), or begin in another folder"
+            )
 
 
-def _parameter_groups(head: ASNet, config: TrainConfig) -> list[dict[str, object]]:
+def _parameter_groups(head: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
     """Weight decay on convolution kernels only."""
     kernels = [p for p in head.parameters() if p.dim() > 1]
     others = [p for p in head.parameters() if p.dim() == 1]
@@ -219,7 +340,7 @@ def _parameter_groups(head: ASNet, config: TrainConfig) -> list[dict[str, object
 
 
 def _learning_rate(config: TrainConfig, step: int) -> float:
-    warm = min(1.0, (step + 1) / config.warmup)
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
 
 
