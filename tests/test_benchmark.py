@@ -8,18 +8,19 @@ import torch
 
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.evaluation import benchmark
-from fscs_sdk.evaluation.baselines import TrainingFree, mean_prototype, nearest_feature
-from fscs_sdk.evaluation.benchmark import Setting, evaluate_fold
+from fscs_sdk.evaluation.baselines import SIMILARITIES, TrainingFree, mean_prototype, nearest_feature
+from fscs_sdk.evaluation.benchmark import Settings, episode_target, evaluate
+from fscs_sdk.evaluation.datasets import LabelFolder
 from fscs_sdk.evaluation.episodes import is_held_out
 from test_cli import make_benchmark
 
 
 def test_target_by_protocol() -> None:
-    labels = np.array([[0, 8, 9, 255]], np.uint8)
-    target, presence = benchmark._target(labels, (9, 3), "paper")
+    labels = np.array([[0, 8, 9, 65535]], np.uint16)
+    target, presence = episode_target(labels, (9, 3), "paper")
     assert target.tolist() == [[0, 0, 1, 255]]
     assert presence.tolist() == [True, False]
-    target, _ = benchmark._target(labels, (9, 3), "authors")
+    target, _ = episode_target(labels, (9, 3), "authors")
     assert target.tolist() == [[0, 0, 1, 0]]
 
 
@@ -41,20 +42,26 @@ def test_a_training_free_head_is_undecided_at_its_threshold() -> None:
     assert logits.softmax(dim=1)[:, 1].numpy() == pytest.approx(0.5, abs=1e-5)
 
 
-def test_evaluate_fold_with_baselines(model: FewShotSegmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_with_baselines(model: FewShotSegmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_benchmark(tmp_path)
     trn = tmp_path / "splits" / "trn" / "fold1.txt"
     val = tmp_path / "splits" / "val" / "fold1.txt"
     lines = val.read_text().splitlines()
     monkeypatch.setattr(benchmark, "HELD_OUT", 1)
     monkeypatch.setattr(benchmark, "CALIBRATION_EPISODES", 4)
-    with pytest.raises(ValueError, match="too few for ways=1"):  # every photo of the trn list is on the val list
-        evaluate_fold(model, tmp_path, 1, Setting(episodes=2), baselines=True)
-    monkeypatch.setattr(benchmark, "well_filled", lambda pairs: list(pairs))
+
+    def run(settings: Settings) -> list[benchmark.Result]:
+        return evaluate({"ours": model}, LabelFolder(tmp_path), settings, folds=[1], baselines=True, recorded={})
+
+    with pytest.raises(ValueError, match=r"leave the baselines out: .*too few for ways=1"):
+        run(Settings(episodes=2))  # every photo of the trn list is on the val list
     trn.write_text("\n".join(lines[:5] + lines[10:15]))
     val.write_text("\n".join(lines[5:10] + lines[15:]))
-    results = evaluate_fold(model, tmp_path, 1, Setting(ways=2, shots=2, episodes=3), baselines=True)
-    assert [result.method for result in results] == ["ASNet", "nearest feature", "mean prototype"]
+    results = run(Settings(ways=2, shots=2, episodes=3))
+    assert [result.method for result in results] == [
+        "ours",
+        *(f"{name}{maps}" for maps in ("", " + adapter") for name in SIMILARITIES),
+    ]
     assert all(result.summary.episodes == 3 for result in results)
 
 

@@ -75,6 +75,48 @@ def test_half_of_the_episodes_ask_for_the_listed_class() -> None:
     assert 0.43 < np.mean([number == 2 for number in others]) < 0.57
 
 
+TASK_PAIRS = [
+    *[(f"both{n}", number) for n in range(4) for number in (1, 2)],
+    *[(f"one{n}", 1) for n in range(3)],
+    *[(f"three{n}", 3) for n in range(4)],
+]
+
+
+def shown(photo: str) -> set[int]:
+    return {number for name, number in TASK_PAIRS if name == photo}
+
+
+@settings(deadline=None)
+@given(index=st.integers(0, 2**32 - 1), ways=st.integers(1, 2), shots=st.integers(1, 3))
+def test_fs_s_asks_only_for_classes_of_the_query(index: int, ways: int, shots: int) -> None:
+    episode = EpisodeSampler(TASK_PAIRS, ways=ways, shots=shots, task="fs-s").episode(index)
+    assert episode.query_class in episode.classes
+    assert set(episode.classes) <= shown(episode.query)
+    assert len(set(episode.classes)) == ways
+    assert all(episode.query not in photos and len(set(photos)) == shots for photos in episode.supports)
+
+
+@settings(deadline=None)
+@given(index=st.integers(0, 2**32 - 1))
+def test_fs_c_asks_for_one_class_of_the_query_and_others(index: int) -> None:
+    episode = EpisodeSampler(TASK_PAIRS, ways=2, shots=1, task="fs-c").episode(index)
+    assert set(episode.classes) & shown(episode.query) == {episode.query_class}
+    assert len(episode.classes) == 2
+
+
+def test_the_place_of_the_present_class_tells_nothing() -> None:
+    sampler = EpisodeSampler(TASK_PAIRS, ways=2, shots=1, task="fs-c")
+    first = np.mean([e.classes[0] == e.query_class for e in map(sampler.episode, range(1000))])
+    assert 0.45 < first < 0.55
+
+
+def test_tasks_that_the_list_cannot_ask_for_are_errors() -> None:
+    with pytest.raises(ValueError, match="no photo with 3 classes, which fs-s"):
+        EpisodeSampler(TASK_PAIRS, ways=3, shots=1, task="fs-s")
+    with pytest.raises(ValueError, match="no photo with one and without the others of 2 classes, which fs-c"):
+        EpisodeSampler([(photo, number) for photo in "abc" for number in (1, 2)], ways=2, shots=1, task="fs-c")
+
+
 def test_one_class_is_always_asked_for() -> None:
     assert sample_episode([("a", 4), ("b", 4)], 1, ways=1, shots=1) == Episode("b", 4, (4,), (("a",),))
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "fscs_sdk.segmenter": ("images", "loading", "model", "prediction", "supports", "weights"),
     "fscs_sdk.folder": ("files", "folder", "formats", "images", "prediction", "supports"),
     "fscs_sdk.support_folder": ("folder", "supports"),
-    "fscs_sdk.evaluation": ("evaluation", "images", "model", "prediction", "segmenter", "supports"),
+    "fscs_sdk.evaluation": ("evaluation", "files", "folder.locks", "images", "model", "segmenter", "supports"),
 }
 #: What is slow to load or need not be there.
 HEAVY = ("torch", "numpy", "timm", "torchvision", "cv2", "matplotlib", "rich", "huggingface_hub", "PIL", "safetensors")

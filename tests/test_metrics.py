@@ -55,11 +55,14 @@ def slow_summary(cases: list[Case]) -> dict[str, Any]:
     exact, accuracy = [], []
     intersection: dict[int, int] = {}
     union: dict[int, int] = {}
+    rights: dict[int, list[bool]] = {}
     two_way_intersection, two_way_union = [0, 0], [0, 0]
     for case in cases:
         right = [a == b for a, b in zip(case.predicted_presence, case.target_presence, strict=True)]
         exact.append(all(right))
         accuracy.append(sum(right) / len(right))
+        for number, is_right in zip(case.classes, right, strict=True):
+            rights.setdefault(number, []).append(is_right)
         rows = zip(case.predicted_mask.tolist(), case.target_mask.tolist(), case.ignore.tolist(), strict=True)
         pixels = [pixel for row in rows for pixel in zip(*row, strict=True)]
         for predicted, target, ignored in pixels:
@@ -79,6 +82,7 @@ def slow_summary(cases: list[Case]) -> dict[str, Any]:
         "mean_iou": sum(class_iou.values()) / len(class_iou) if class_iou else math.nan,
         "foreground_background_iou": sum(two_way) / len(two_way) if two_way else math.nan,
         "class_iou": class_iou,
+        "class_accuracy": {number: 100 * sum(listed) / len(listed) for number, listed in rights.items()},
         "episodes": len(cases),
     }
 
@@ -91,6 +95,7 @@ def test_summary_equals_the_plain_definition(seed: int, count: int) -> None:
     summary = vars(collect(cases).summary())
     expected = slow_summary(cases)
     assert list(summary["class_iou"]) == sorted(expected["class_iou"])
+    assert list(summary["class_accuracy"]) == sorted(expected["class_accuracy"])
     for name, value in expected.items():
         assert summary[name] == pytest.approx(value, nan_ok=True), name
 
@@ -111,6 +116,7 @@ def test_known_one_way_numbers() -> None:
     assert summary.exact_ratio == summary.accuracy == 50
     assert summary.class_iou == pytest.approx({7: 100 / 3, 9: 0})
     assert summary.mean_iou == pytest.approx(50 / 3)
+    assert summary.class_accuracy == {7: 100, 9: 0}
     # Foreground 1 of 4 pixels, background 4 of 7.
     assert summary.foreground_background_iou == pytest.approx(100 * (1 / 4 + 4 / 7) / 2)
     assert summary.episodes == len(metrics) == 2
@@ -177,6 +183,13 @@ def test_order_and_shards_do_not_matter() -> None:
     assert merged.interval() == whole.interval()
 
 
+def test_counts_can_be_added_again() -> None:
+    once, again = Metrics(), Metrics()
+    for change in ({}, {"classes": [4, 7]}):
+        again.add(once.update(**{**GOOD, **change}))
+    assert again.summary() == once.summary()
+
+
 def test_interval_equals_resampled_summaries() -> None:
     generator = np.random.default_rng(2)
     cases = [random_case(generator, ways=2) for _ in range(12)]
@@ -187,9 +200,14 @@ def test_interval_equals_resampled_summaries() -> None:
         for row in weights
     ]
     interval = collect(cases).interval(samples=samples, seed=seed)
-    for name in ("exact_ratio", "mean_iou"):
+    for name in ("exact_ratio", "accuracy", "mean_iou", "foreground_background_iou"):
         expected = np.percentile([vars(summary)[name] for summary in summaries], [2.5, 97.5])
         assert vars(interval)[name] == pytest.approx(tuple(expected))
+    for name in ("class_iou", "class_accuracy"):
+        assert list(vars(interval)[name]) == sorted({number for case in cases for number in case.classes})
+        for number, bounds in vars(interval)[name].items():
+            known = [vars(summary)[name][number] for summary in summaries if number in vars(summary)[name]]
+            assert bounds == pytest.approx(tuple(np.percentile(known, [2.5, 97.5])))
 
 
 def test_interval_is_reproducible_and_holds_the_value() -> None:

@@ -44,10 +44,10 @@ def similarity_map(
     for query_level, support_level in zip(query[:LEVELS], support[:LEVELS], strict=True):
         pairs, _, height, width = support_level[0].shape
         if mask is None:
-            weights = support_level[0].new_ones(pairs, height * width)
+            weights = torch.ones(pairs, height * width, device=support_level[0].device)
         else:
             weights = F.interpolate(mask[:, None], (height, width), mode="area").flatten(1)
-        maps = [similarity(q, s, weights) for q, s in zip(query_level, support_level, strict=True)]
+        maps = [similarity(q.float(), s.float(), weights) for q, s in zip(query_level, support_level, strict=True)]
         mean = torch.stack(maps).mean(dim=0).view(pairs, 1, *query_level[0].shape[-2:])
         levels.append(F.interpolate(mean, size, mode="bilinear", align_corners=True)[:, 0])
     return torch.stack(levels).mean(dim=0)

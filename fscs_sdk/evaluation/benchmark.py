@@ -1,33 +1,31 @@
-"""VOC-animals: a model, and the training-free baselines on its backbone, over the episodes of one fold.
-
-The data folder holds ``images/<id>.jpg``, ``masks/<id>.png`` (class ids, 255 = unknown), ``classes.json`` and
-``splits/{val,trn}/fold<k>.txt``. Of a list only the classes with at least eight photos are used.
-"""
+"""Models, and the training-free baselines on the first one's backbone, over the episodes of a data set's folds."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from fscs_sdk.evaluation.answers import answers
 from fscs_sdk.evaluation.baselines import SIMILARITIES, TrainingFree, similarity_map
-from fscs_sdk.evaluation.episodes import Episode, EpisodeSampler, is_held_out, read_split, well_filled
-from fscs_sdk.evaluation.metrics import Interval, Metrics, Summary
-from fscs_sdk.images import read_image
-from fscs_sdk.model.ifsl import Inference
-from fscs_sdk.segmenter import EncodedQuery, FewShotSegmenter
-from fscs_sdk.supports import Shot, SupportSet
+from fscs_sdk.evaluation.datasets import Dataset
+from fscs_sdk.evaluation.datasets.labels import UNKNOWN
+from fscs_sdk.evaluation.encoding import EncodedPhotos
+from fscs_sdk.evaluation.episodes import Episode, EpisodeSampler, Task, is_held_out, well_filled
+from fscs_sdk.evaluation.journal import Journal, open_journal
+from fscs_sdk.evaluation.metrics import IGNORED, Counts, Metrics
+from fscs_sdk.evaluation.results import Result
+from fscs_sdk.model.network import FewShotNetwork
+from fscs_sdk.segmenter import DEFAULT_THRESHOLD, FewShotSegmenter
 
 Split = Literal["val", "held-out"]
-UNKNOWN = 255
+Pairs = list[tuple[str, int]]
 #: One photo in this many of a trn list is kept from training by ``TrainConfig.held_out``.
 HELD_OUT = 20
 #: Held-out episodes on which a baseline's threshold is chosen, and the thresholds tried.
@@ -36,148 +34,258 @@ THRESHOLDS = tuple(np.round(np.arange(0.1, 0.96, 0.025), 3).tolist())
 
 
 @dataclass(frozen=True)
-class Setting:
-    """N, K, how many episodes, and the photos that they are drawn from."""
+class Settings:
+    """What is asked, and of which photos.
 
+    Attributes:
+        task: see :data:`~fscs_sdk.evaluation.episodes.Task`.
+        ways: N.
+        shots: K.
+        episodes: how many of each fold.
+        split: ``held-out``: photos of the trn lists that our training leaves out, none of them on a val list.
+        weak: supports are class tags: their masks are withheld.
+        thresholds: delta of eq. 2; for ``fs-cs`` every method is measured at each of them, () is 0.5.
+        minimum_photos: classes with fewer photos in a list are not asked for.
+
+    Raises:
+        ValueError: settings that do not go together.
+    """
+
+    task: Task = "fs-cs"
     ways: int = 1
     shots: int = 1
     episodes: int = 1000
     split: Split = "val"
+    weak: bool = False
+    thresholds: tuple[float, ...] = ()
+    minimum_photos: int = 1
+
+    def __post_init__(self) -> None:
+        if self.task == "fs-c" and self.ways < 2:
+            raise ValueError("fs-c asks which one of N classes is there, which needs ways=2 or more")
+        if self.thresholds and self.task != "fs-cs":
+            raise ValueError(f"{self.task} has no threshold; leave it out")
+        different = set(self.thresholds)
+        if len(different) < len(self.thresholds) or not all(0 <= threshold <= 1 for threshold in different):
+            raise ValueError(f"thresholds {list(self.thresholds)} must be different numbers from 0 to 1")
+
+    @property
+    def deltas(self) -> tuple[float | None, ...]:
+        """The thresholds of a method's rows; None for a task without."""
+        return (self.thresholds or (DEFAULT_THRESHOLD,)) if self.task == "fs-cs" else (None,)
 
 
-@dataclass(frozen=True)
-class Result:
-    """One method on one fold, with the classes' names."""
-
-    fold: int
-    method: str
-    summary: Summary
-    interval: Interval
-    classes: dict[int, str]
-
-    def cells(self) -> tuple[str, ...]:
-        """Texts for one row: fold, method, ER, accuracy, mIoU, FB-IoU, IoU by class."""
-        s, low_high = self.summary, self.interval
-        by_class = ", ".join(f"{self.classes[number]} {iou:.1f}" for number, iou in s.class_iou.items())
-        return (
-            str(self.fold),
-            self.method,
-            f"{s.exact_ratio:.1f} ({low_high.exact_ratio[0]:.1f}-{low_high.exact_ratio[1]:.1f})",
-            f"{s.accuracy:.1f}",
-            f"{s.mean_iou:.1f} ({low_high.mean_iou[0]:.1f}-{low_high.mean_iou[1]:.1f})",
-            f"{s.foreground_background_iou:.1f}",
-            by_class,
-        )
-
-    def to_dict(self) -> dict[str, object]:
-        by_class = {self.classes[number]: iou for number, iou in self.summary.class_iou.items()}
-        return {
-            "fold": self.fold,
-            "method": self.method,
-            **dataclasses.asdict(self.summary),
-            "class_iou": by_class,
-            "interval_95": dataclasses.asdict(self.interval),
-        }
-
-
-class Photos:
-    """A data folder's photos and label maps, each photo encoded once."""
-
-    def __init__(self, segmenter: FewShotSegmenter, folder: Path) -> None:
-        self.segmenter, self.folder = segmenter, folder
-        self.query = lru_cache(maxsize=256)(self._query)
-        self.shot = lru_cache(maxsize=512)(self._shot)
-        self.labels = lru_cache(maxsize=256)(self._labels)
-
-    def supports(self, episode: Episode) -> SupportSet:
-        """The encoded supports of an episode."""
-        shots = [[self.shot(p, c) for p in photos] for c, photos in zip(episode.classes, episode.supports, strict=True)]
-        flat = [shot for class_shots in shots for shot in class_shots]
-        return dataclasses.replace(
-            flat[0],
-            names=tuple(str(number) for number in episode.classes),
-            class_index=torch.repeat_interleave(torch.arange(len(shots)), torch.tensor([len(s) for s in shots])),
-            features=tuple(
-                tuple(torch.cat(maps) for maps in zip(*(shot.features[level] for shot in flat), strict=True))
-                for level in range(len(flat[0].features))
-            ),
-            masks=torch.cat([shot.masks for shot in flat]),
-            tagged=torch.cat([shot.tagged for shot in flat]),
-            thresholds=flat[0].thresholds.repeat(len(shots)),
-        )
-
-    def _query(self, photo: str) -> EncodedQuery:
-        return self.segmenter.encode_query(self._image(photo))
-
-    def _shot(self, photo: str, number: int) -> SupportSet:
-        return self.segmenter.encode({"shot": Shot(self._image(photo), self.labels(photo) == number)})
-
-    def _image(self, photo: str) -> NDArray[np.uint8]:
-        return read_image(self.folder / "images" / f"{photo}.jpg")
-
-    def _labels(self, photo: str) -> NDArray[np.uint8]:
-        with Image.open(self.folder / "masks" / f"{photo}.png") as mask:
-            return np.asarray(mask)
-
-
-def evaluate_fold(
-    segmenter: FewShotSegmenter,
-    folder: Path,
-    fold: int,
-    setting: Setting,
+def evaluate(
+    segmenters: Mapping[str, FewShotSegmenter],
+    dataset: Dataset,
+    settings: Settings,
     *,
+    folds: Sequence[int | None],
     baselines: bool,
-    advance: Callable[[], object] = lambda: None,
+    recorded: Mapping[str, Any],
+    out: Path | None = None,
+    advance: Callable[[int | None], object] = lambda fold: None,
 ) -> list[Result]:
-    """Run all episodes of a fold; the model's result first, then the baselines'.
+    """Run all episodes of all folds; of each fold the models' results first, then the baselines'.
 
     A baseline's threshold is the one with the best 1-way 1-shot mIoU on held-out photos of the fold's trn list.
 
+    Args:
+        segmenters: by name, all of one protocol; a backbone that they share sees each photo once.
+        folds: of the data set; (None,) if it has none.
+        baselines: measure them too, on the backbone's own maps and on its adapter's; this needs trn lists.
+        recorded: :func:`describe`.
+        out: a folder to keep the counts in, from which the same call goes on.
+        advance: called after each episode with its fold.
+
     Raises:
-        ValueError: a list is malformed or too small. OSError: a list or photo cannot be read.
+        ValueError: a list is malformed or too small, or ``out`` holds another evaluation.
+        OSError: a list or photo cannot be read, or ``out`` cannot be written to.
     """
-    photos = Photos(segmenter, folder)
-    if not (folder / "classes.json").is_file():
-        raise FileNotFoundError(f"'{folder}' has no classes.json: give a folder with images, masks, splits and it")
-    names = {int(number): name for number, name in json.loads((folder / "classes.json").read_text()).items()}
-    segmenters = {"ASNet": segmenter}
-    if baselines:
-        for name, similarity in SIMILARITIES.items():
-            head = TrainingFree(similarity, _calibrate(similarity, photos, fold))
-            segmenters[name] = _with_head(segmenter, head)
-    sampler = EpisodeSampler(_pairs(folder, fold, setting.split), ways=setting.ways, shots=setting.shots)
-    metrics = {name: Metrics() for name in segmenters}
-    for index in range(setting.episodes):
-        episode = sampler.episode(index)
-        query, supports = photos.query(episode.query), photos.supports(episode)
-        target, presence = _target(photos.labels(episode.query), episode.classes, segmenter.protocol)
-        for name, method in segmenters.items():
-            _update(metrics[name], episode.classes, method.infer(query, supports), target, presence)
-        advance()
-    return [Result(fold, name, m.summary(), m.interval(), names) for name, m in metrics.items()]
+    encoded: list[EncodedPhotos] = []
+    photos = {}
+    for name, segmenter in segmenters.items():
+        known = next((one for one in encoded if one.serves(segmenter)), None)
+        if known is None:
+            known = EncodedPhotos(segmenter, dataset, weak=settings.weak)
+            encoded.append(known)
+        photos[name] = known
+    bases = _bases(encoded[0])
+    results = []
+    with open_journal(out, recorded) as journal:
+        for fold in folds:
+            methods = {name: (segmenter, photos[name]) for name, segmenter in segmenters.items()}
+            if baselines:
+                methods |= _baselines(bases, fold, settings, journal)
+            results += _evaluate_fold(methods, dataset, fold, settings, journal, advance)
+    return results
 
 
-def _pairs(folder: Path, fold: int, split: Split) -> list[tuple[str, int]]:
-    """A fold's list, classes with fewer than eight photos left out."""
-    if split == "val":
-        return well_filled(read_split(folder / "splits" / "val" / f"fold{fold}.txt"))
-    validation = {p for path in sorted((folder / "splits" / "val").glob("*.txt")) for p, _ in read_split(path)}
-    listed = read_split(folder / "splits" / "trn" / f"fold{fold}.txt")
-    return well_filled([(p, c) for p, c in listed if is_held_out(p, HELD_OUT) and p not in validation])
+def describe(
+    segmenters: Mapping[str, FewShotSegmenter],
+    dataset: Dataset,
+    settings: Settings,
+    *,
+    benchmark: str,
+    folds: Sequence[int | None],
+    baselines: bool,
+) -> dict[str, Any]:
+    """All that the numbers depend on, ready for JSON: what a journal and a report record.
+
+    ``lists`` are fingerprints of the folds' lists, so that another list is noticed.
+    """
+    first = next(iter(segmenters.values()))
+    lists = ["\n".join(f"{photo} {number}" for photo, number in pairs_of(dataset, fold, settings)) for fold in folds]
+    return {
+        "benchmark": benchmark,
+        "folds": list(folds),
+        "lists": [sha256(text.encode()).hexdigest()[:12] for text in lists],
+        **dataclasses.asdict(settings),
+        "thresholds": [delta for delta in settings.deltas if delta is not None],
+        "models": {name: segmenter.identity for name, segmenter in segmenters.items()},
+        "baselines": baselines,
+        "protocol": first.protocol,
+        "device": first.device.type,
+        "dtype": _dtype(first),
+    }
 
 
-def _with_head(segmenter: FewShotSegmenter, head: TrainingFree) -> FewShotSegmenter:
-    network = dataclasses.replace(segmenter.network, head=head)
-    return FewShotSegmenter(network, name="baseline", device=segmenter.device, protocol=segmenter.protocol)
+def pairs_of(dataset: Dataset, fold: int | None, settings: Settings) -> Pairs:
+    """A fold's list without the classes that have too few photos.
+
+    Raises:
+        ValueError: there is no such list, or it is malformed. OSError: it cannot be read.
+    """
+    if fold not in (dataset.folds or (None,)):
+        raise ValueError(f"the data has no fold {fold}; it has {', '.join(map(str, dataset.folds)) or 'none at all'}")
+    pairs = dataset.pairs("val", fold) if settings.split == "val" else _held_out(dataset, fold)
+    unnamed = next((number for _, number in pairs if number not in dataset.names), None)
+    if unnamed is not None:
+        raise ValueError(f"the list of fold {fold} has the class {unnamed}, which the data does not name; give its own")
+    return well_filled(pairs, minimum=settings.minimum_photos)
 
 
-def _calibrate(similarity: Callable[[Tensor, Tensor, Tensor], Tensor], photos: Photos, fold: int) -> float:
-    sampler = EpisodeSampler(_pairs(photos.folder, fold, "held-out"), ways=1, shots=1)
+def _held_out(dataset: Dataset, fold: int | None) -> Pairs:
+    if not dataset.has_training_lists:
+        raise ValueError("the data has no trn lists, which held-out photos are taken from; use the val lists")
+    validation = {photo for one in dataset.folds for photo, _ in dataset.pairs("val", one)}
+    listed = dataset.pairs("trn", fold)
+    return [(photo, number) for photo, number in listed if is_held_out(photo, HELD_OUT) and photo not in validation]
+
+
+def _evaluate_fold(
+    methods: Mapping[str, tuple[FewShotSegmenter, EncodedPhotos]],
+    dataset: Dataset,
+    fold: int | None,
+    settings: Settings,
+    journal: Journal,
+    advance: Callable[[int | None], object],
+) -> list[Result]:
+    sampler = EpisodeSampler(
+        pairs_of(dataset, fold, settings), ways=settings.ways, shots=settings.shots, task=settings.task
+    )
+    table = {(name, delta): Metrics() for name in methods for delta in settings.deltas}
+    for index in range(settings.episodes):
+        if (fold, index) not in journal.episodes:
+            journal.add_episode(fold, index, _measure(methods, sampler.episode(index), settings))
+        for metrics, counts in zip(table.values(), journal.episodes[fold, index], strict=True):
+            metrics.add(counts)
+        advance(fold)
+    return [
+        Result(settings.task, fold, name, delta, metrics.summary(), metrics.interval(), dataset.names)
+        for (name, delta), metrics in table.items()
+    ]
+
+
+def _measure(
+    methods: Mapping[str, tuple[FewShotSegmenter, EncodedPhotos]], episode: Episode, settings: Settings
+) -> list[Counts]:
+    """One episode's counts: of each method one for each threshold."""
+    counts = []
+    for segmenter, photos in methods.values():
+        target, presence = episode_target(photos.labels(episode.query), episode.classes, segmenter.protocol)
+        if settings.task == "fs-c":  # the list says which one it is; a second one may hide in the photo's corner
+            presence = np.array([number == episode.query_class for number in episode.classes])
+        found = answers(
+            segmenter,
+            photos.query(episode.query),
+            photos.supports(episode),
+            task=settings.task,
+            thresholds=[delta for delta in settings.deltas if delta is not None],
+        )
+        counts += [
+            Metrics().update(
+                episode.classes,
+                predicted_presence=present,
+                target_presence=presence,
+                predicted_mask=mask,
+                target_mask=target,
+            )
+            for present, mask in found
+        ]
+    return counts
+
+
+def episode_target(
+    labels: NDArray[np.uint16], classes: Sequence[int], protocol: str
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Class ids -> episodic mask 0..N (unknown: 255; ``authors``: background) and presence (N,)."""
+    target = np.zeros(labels.shape, np.uint8)
+    for position, number in enumerate(classes, start=1):
+        target[labels == number] = position
+    presence = np.array([bool((target == position).any()) for position in range(1, len(classes) + 1)])
+    if protocol == "paper":
+        target[labels == UNKNOWN] = IGNORED
+    return target, presence
+
+
+def _bases(photos: EncodedPhotos) -> dict[str, EncodedPhotos]:
+    """The maps that baselines compare, by what is added to their names: the backbone's own, and its adapter's."""
+    segmenter = photos.segmenter
+    if segmenter.network.adapter is None:
+        return {"": photos}
+    bare = _with(segmenter, dataclasses.replace(segmenter.network, adapter=None))
+    return {"": EncodedPhotos(bare, photos.dataset, weak=photos.weak), " + adapter": photos}
+
+
+def _baselines(
+    bases: Mapping[str, EncodedPhotos], fold: int | None, settings: Settings, journal: Journal
+) -> dict[str, tuple[FewShotSegmenter, EncodedPhotos]]:
+    methods = {f"{name}{added}": (one, photos) for added, photos in bases.items() for name, one in SIMILARITIES.items()}
+    if fold not in journal.thresholds:
+        chosen = {name: _calibrate(one, photos, fold, settings) for name, (one, photos) in methods.items()}
+        journal.add_thresholds(fold, chosen)
+    found = {}
+    for name, (similarity, photos) in methods.items():
+        head = TrainingFree(similarity, journal.thresholds[fold][name])
+        network = dataclasses.replace(photos.segmenter.network, head=head)
+        found[name] = _with(photos.segmenter, network), photos
+    return found
+
+
+def _with(segmenter: FewShotSegmenter, network: FewShotNetwork) -> FewShotSegmenter:
+    return FewShotSegmenter(
+        network, name="baseline", device=segmenter.device, dtype=_dtype(segmenter), protocol=segmenter.protocol
+    )
+
+
+def _dtype(segmenter: FewShotSegmenter) -> str:
+    return str(segmenter.dtype).removeprefix("torch.")
+
+
+def _calibrate(
+    similarity: Callable[[Tensor, Tensor, Tensor], Tensor], photos: EncodedPhotos, fold: int | None, settings: Settings
+) -> float:
+    held_out = well_filled(_held_out(photos.dataset, fold), minimum=max(2, settings.minimum_photos))
+    try:
+        sampler = EpisodeSampler(held_out, ways=1, shots=1)
+    except ValueError as error:
+        raise ValueError(f"the baselines' thresholds need held-out photos; leave the baselines out: {error}") from None
     metrics = {threshold: Metrics() for threshold in THRESHOLDS}
     for index in range(CALIBRATION_EPISODES):
         episode = sampler.episode(index)
         query, supports = photos.query(episode.query), photos.supports(episode)
-        target, presence = _target(photos.labels(episode.query), episode.classes, "paper")
+        target, presence = episode_target(photos.labels(episode.query), episode.classes, "paper")
         features = [[feature.to(photos.segmenter.device) for feature in level] for level in supports.features]
         mask = supports.masks.float().to(photos.segmenter.device)
         found = similarity_map(similarity, query.pyramid, features, mask)[:, None]
@@ -194,32 +302,3 @@ def _calibrate(similarity: Callable[[Tensor, Tensor, Tensor], Tensor], photos: P
             )
     best: float = max(THRESHOLDS, key=lambda threshold: metrics[threshold].summary().mean_iou)
     return best
-
-
-def _target(
-    labels: NDArray[np.uint8], classes: Sequence[int], protocol: str
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Class ids -> episodic mask 0..N (255 unknown; ``authors``: background) and presence (N,)."""
-    target = np.zeros(labels.shape, np.uint8)
-    for position, number in enumerate(classes, start=1):
-        target[labels == number] = position
-    presence = np.array([bool((target == position).any()) for position in range(1, len(classes) + 1)])
-    if protocol == "paper":
-        target[labels == UNKNOWN] = UNKNOWN
-    return target, presence
-
-
-def _update(
-    metrics: Metrics,
-    classes: Sequence[int],
-    answer: Inference,
-    target: NDArray[np.uint8],
-    presence: NDArray[np.bool_],
-) -> None:
-    metrics.update(
-        classes,
-        predicted_presence=answer.present.cpu().numpy(),
-        target_presence=presence,
-        predicted_mask=answer.mask.cpu().numpy(),
-        target_mask=target,
-    )

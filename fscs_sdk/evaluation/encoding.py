@@ -1,0 +1,81 @@
+"""Episodes as the model takes them: every photo of a data set is encoded once and kept while there is room."""
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fscs_sdk.evaluation.datasets import Dataset
+from fscs_sdk.evaluation.episodes import Episode
+from fscs_sdk.segmenter import EncodedQuery, FewShotSegmenter
+from fscs_sdk.supports import Shot, SupportSet
+
+
+class EncodedPhotos:
+    """A data set's photos through one backbone."""
+
+    def __init__(self, segmenter: FewShotSegmenter, dataset: Dataset, *, weak: bool = False) -> None:
+        """Prepare; nothing is read.
+
+        Args:
+            weak: supports are class tags, their masks are withheld.
+        """
+        self.segmenter, self.dataset, self.weak = segmenter, dataset, weak
+        self.query = lru_cache(maxsize=256)(self._query)
+        self.shot = lru_cache(maxsize=512)(self._shot)
+        self.labels = lru_cache(maxsize=256)(dataset.labels)
+
+    def serves(self, other: FewShotSegmenter) -> bool:
+        """Whether another model's photos would be encoded just the same, so that these can be used for it."""
+        network, another = self.segmenter.network, other.network
+        return (
+            network.backbone.name == another.backbone.name
+            and network.input_side == another.input_side
+            and self.segmenter.dtype == other.dtype
+            and _equal(network.backbone, another.backbone)
+            and _equal(network.adapter, another.adapter)
+        )
+
+    def supports(self, episode: Episode) -> SupportSet:
+        """The encoded supports of an episode; class n is named by its id."""
+        shots = [[self.shot(p, c) for p in photos] for c, photos in zip(episode.classes, episode.supports, strict=True)]
+        flat = [shot for class_shots in shots for shot in class_shots]
+        return dataclasses.replace(
+            flat[0],
+            names=tuple(str(number) for number in episode.classes),
+            class_index=torch.repeat_interleave(torch.arange(len(shots)), torch.tensor([len(s) for s in shots])),
+            features=tuple(
+                tuple(torch.cat(maps) for maps in zip(*(shot.features[level] for shot in flat), strict=True))
+                for level in range(len(flat[0].features))
+            ),
+            masks=torch.cat([shot.masks for shot in flat]),
+            tagged=torch.cat([shot.tagged for shot in flat]),
+            thresholds=flat[0].thresholds.repeat(len(shots)),
+        )
+
+    def _query(self, photo: str) -> EncodedQuery:
+        return self.segmenter.encode_query(self._image(photo))
+
+    def _shot(self, photo: str, number: int) -> SupportSet:
+        image = self._image(photo)
+        return self.segmenter.encode({"shot": Shot(image, None if self.weak else self.labels(photo) == number)})
+
+    def _image(self, photo: str) -> NDArray[np.uint8]:
+        image, labels = self.dataset.image(photo), self.labels(photo)
+        if image.shape[:2] != labels.shape:
+            raise ValueError(
+                f"the photo {photo!r} has {image.shape[0]} rows and {image.shape[1]} columns and its mask "
+                f"{labels.shape[0]} and {labels.shape[1]}; a mask must be as large as its photo"
+            )
+        return image
+
+
+def _equal(ours: nn.Module | None, theirs: nn.Module | None) -> bool:
+    """Whether two modules of one kind have the same weights."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    tensors = theirs.state_dict()
+    return all(torch.equal(tensor, tensors[name]) for name, tensor in ours.state_dict().items())
