@@ -27,7 +27,13 @@ weights: $(VENV)/.ready-training
 	    --config fscs_sdk/training/recipes/asnet-mini-1.json
 	$(BIN)/python -m fscs_sdk.training train $(RUN)-2 --data $(DATA) --initial $(RUN)-1/head.safetensors \
 	    --config fscs_sdk/training/recipes/asnet-mini-2.json
-	$(BIN)/python -m fscs_sdk.training package $(RUN)-2
+	$(BIN)/python -m fscs_sdk.training adapter $(RUN)-adapter.safetensors --data $(DATA)
+	$(BIN)/python -m fscs_sdk.training train $(RUN)-3 --data $(DATA) --initial $(RUN)-2/head.safetensors \
+	    --adapter $(RUN)-adapter.safetensors --config fscs_sdk/training/recipes/asnet-mini-3.json
+	$(BIN)/python -m fscs_sdk.training package $(RUN)-3
+	$(BIN)/python -m fscs_sdk.training train $(RUN)-base --data $(DATA) --initial $(RUN)-3/head.safetensors \
+	    --adapter $(RUN)-adapter.safetensors --config fscs_sdk/training/recipes/asnet-base.json
+	$(BIN)/python -m fscs_sdk.training package $(RUN)-base --name asnet-base
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

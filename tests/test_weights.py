@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, list_models
-from fscs_sdk.loading import LARGEST_EXACT, METADATA_KEY, HeadConfig, load_network, save_head
+from fscs_sdk.loading import ADAPTER_PREFIX, LARGEST_EXACT, METADATA_KEY, HeadConfig, load_network, save_head
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.weights import (
     BACKBONE_FILE,
@@ -31,7 +31,8 @@ from fscs_sdk.weights import (
 from fscs_sdk.weights.verification import check_file
 
 EMBEDDED = PACKAGE_FOLDER / "assets" / "asnet-mini"
-CONFIG = {"method": "asnet", "backbone": "efficientnet_lite0", "input_side": 288}
+CONFIG = {"method": "asnet", "backbone": "efficientnet_lite0", "input_side": 288, "adapter": True}
+BARE = CONFIG | {"adapter": False}
 
 
 @pytest.fixture
@@ -75,9 +76,10 @@ def assert_answers(segmenter, expected):
 
 
 def assert_stored_as(path, dtype):
-    """A head's large tensors; its small ones are exact."""
+    """A head's large tensors; its small ones and its adapter are exact."""
     for name, tensor in load_file(path).items():
-        assert tensor.dtype == (dtype if tensor.numel() > LARGEST_EXACT else torch.float32), name
+        exact = tensor.numel() <= LARGEST_EXACT or name.startswith(ADAPTER_PREFIX)
+        assert tensor.dtype == (torch.float32 if exact else dtype), name
 
 
 def change(path, edit=lambda tensors: None, config=CONFIG):
@@ -111,9 +113,9 @@ def test_a_loaded_network_is_frozen_and_in_evaluation_mode(model):
     assert not any(module.training for module in model.network.head.modules())
 
 
-def test_auto_takes_a_device_and_float32():
+def test_auto_takes_a_device_and_what_it_multiplies_fast():
     segmenter = FewShotSegmenter.from_pretrained()
-    assert segmenter.dtype == torch.float32
+    assert segmenter.dtype in (torch.float32, torch.bfloat16)
     assert segmenter.device.type == ("cuda" if torch.cuda.is_available() else segmenter.device.type)
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         assert segmenter.device == torch.device("cpu")
@@ -376,7 +378,7 @@ def test_a_saved_head_is_the_same_head(folder):
     head = ASNet((5, 6, 2))
     for dtype, tolerance in ((torch.float16, 1e-3), (torch.float32, 0)):
         path = folder / f"{dtype}.safetensors"
-        save_head(path, head, HeadConfig(**CONFIG), dtype=dtype)
+        save_head(path, head, HeadConfig(**BARE), dtype=dtype)
         assert_stored_as(path, dtype)
         network = load_network(ModelFiles(path, folder / BACKBONE_FILE))
         assert network.input_side == 288
@@ -386,9 +388,9 @@ def test_a_saved_head_is_the_same_head(folder):
 
 
 def test_a_head_is_saved_in_half_precision_with_its_description(tmp_path):
-    save_head(tmp_path / HEAD_FILE, ASNet((5, 6, 2)), HeadConfig(**CONFIG))
+    save_head(tmp_path / HEAD_FILE, ASNet((5, 6, 2)), HeadConfig(**BARE))
     with safe_open(tmp_path / HEAD_FILE, framework="pt") as file:
-        assert json.loads(file.metadata()[METADATA_KEY]) == CONFIG
+        assert json.loads(file.metadata()[METADATA_KEY]) == BARE
     assert_stored_as(tmp_path / HEAD_FILE, torch.float16)
 
 
@@ -410,7 +412,7 @@ def test_a_head_is_saved_in_half_precision_with_its_description(tmp_path):
 def test_an_unknown_name_is_refused_with_those_that_are_known(name, no_network, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=f"there is no model '{name}': give one of asnet-mini.*a folder with head.safet"
+        ValueError, match=f"there is no model '{name}': give one of asnet-base, asnet-mini.*a folder with head.safet"
     ):
         load(name)
 
@@ -454,6 +456,7 @@ def test_a_file_cut_short_is_refused(folder, name, keep):
         CONFIG | {"colour": "blue"},
         CONFIG | {"backbone": ["resnet50"]},
         CONFIG | {"input_side": "288"},
+        CONFIG | {"adapter": "no"},
     ],
 )
 def test_a_head_without_a_description_is_refused(folder, config):

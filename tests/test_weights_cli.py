@@ -51,7 +51,7 @@ def test_the_list_says_where_models_are_and_how_good_they_are(known, tmp_path):
     assert code == 0
     heading, mini, theirs = (" ".join(line.split()) for line in output.splitlines())
     assert heading == "NAME BACKBONE TASK SIZE WHERE ER % mIoU % ON"
-    assert mini.startswith("asnet-mini efficientnet_lite0 FS-CS 8.8 MB in the package ")
+    assert mini.startswith("asnet-mini efficientnet_lite0 FS-CS 10.0 MB in the package ")
     assert f" {figure['exact_ratio']} {figure['mean_iou']} voc-animals 1-way 1-shot, measured" in mini
     assert theirs == "theirs efficientnet_lite0 FS-CS to be converted 80.1 pascal-5i 1-way 5-shot, published"
 
