@@ -18,7 +18,7 @@ from fscs_sdk.segmenter import FewShotSegmenter
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="Two repeats and no curves: within ten minutes on two cores.")
+@click.option("--quick", is_flag=True, help="One repeat, two for up to five pairs: within ten minutes on two cores.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--workload", "names", multiple=True, type=click.Choice(list(WORKLOADS)), help="Only these.")
 @click.option("--dtype", "dtypes", multiple=True, default=("float32", "auto"), show_default=True)
@@ -45,11 +45,12 @@ def main(
         torch.set_num_threads(threads)
     chosen = FewShotSegmenter.from_pretrained(device=device).device
     model = Model(backbone, side, str(chosen))
-    repeats = 2 if quick else 5
+    repeats, most_photos = (2, 50) if quick else (5, 200)
     report: dict[str, Any] = {"machine": machine(chosen)}
     for name in names or WORKLOADS:
         click.echo(f"{name}: {WORKLOADS[name].what} ...", err=True)
-        report[name] = measure(WORKLOADS[name], model, dtypes, repeats=repeats)
+        pairs = WORKLOADS[name].ways * WORKLOADS[name].shots
+        report[name] = measure(WORKLOADS[name], model, dtypes, repeats=1 if quick and pairs > 5 else repeats)
         if chosen.type == "cpu":
             naive = peak_memory(WORKLOADS[name], model, "naive")
             for dtype in dtypes:
@@ -59,7 +60,7 @@ def main(
     report["stages"] = {dtype: stages(WORKLOADS["W2"], model, dtype, repeats=repeats) for dtype in dtypes}
     report["asnet-mini"] = {dtype: {"queries_per_s": mini_rate(model.device, dtype)} for dtype in dtypes}
     report["first_answer_s"] = first_answer()
-    files = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[:200] if photos else []
+    files = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[:most_photos] if photos else []
     report["agreement"] = {dtype: agreement(files, model.device, dtype) for dtype in dtypes if dtype != "float32"}
     if curve_file:
         found = curves(model, dtypes[0], repeats=repeats)

@@ -39,25 +39,19 @@ def measure(workload: Workload, model: Model, dtypes: Sequence[str], *, repeats:
     sides = Sides(synthetic_network(model.backbone, model.side), workload, device=model.device)
     naive = sides.naive()
     shipped = {dtype: sides.shipped(dtype) for dtype in dtypes}
-    with counted_passes(sides.network.backbone) as photos:
-        expected = naive(0)
-    passes = sum(photos)
-    answers = {dtype: answer(0) for dtype, answer in shipped.items()}
+    expected = _first(sides, naive)
+    firsts = {dtype: _first(sides, answer) for dtype, answer in shipped.items()}
     times: dict[str, list[float]] = {"naive": [], **{dtype: [] for dtype in dtypes}}
     for repeat in range(repeats):
         times["naive"].append(seconds(lambda: naive(repeat), sides.device))  # noqa: B023 (called at once)
         for dtype, answer in shipped.items():
-            # The fast side is timed over as many queries as fill half a second, so that the clock is not what is seen.
-            count = max(1, round(0.5 / seconds(lambda: answer(repeat), sides.device)))  # noqa: B023
-            took = seconds(lambda: [answer(repeat + i) for i in range(count)], sides.device)  # noqa: B023
-            times[dtype].append(took / count)
+            times[dtype].append(_long_enough(lambda: answer(repeat), sides.device))  # noqa: B023
     figures = {}
-    for dtype, answer in shipped.items():
+    for dtype, first in firsts.items():
         resolved = FewShotSegmenter(sides.network, name="benchmark", device=model.device, dtype=dtype).dtype
-        work = operations(lambda: answer(0))  # noqa: B023
         rate = product_rate(resolved, sides.device)
         ratios = [slow / fast for slow, fast in zip(times["naive"], times[dtype], strict=True)]
-        maps = torch.from_numpy(answers[dtype].foreground)
+        maps = torch.from_numpy(first.answer.foreground)
         figures[dtype] = {
             "dtype": str(resolved).removeprefix("torch."),
             "speedup": statistics.median(ratios),
@@ -65,21 +59,38 @@ def measure(workload: Workload, model: Model, dtypes: Sequence[str], *, repeats:
             "queries_per_s": 1 / statistics.median(times[dtype]),
             "milliseconds": 1000 * statistics.median(times[dtype]),
             "naive_milliseconds": 1000 * statistics.median(times["naive"]),
-            "gigaflop": work / 1e9,
+            "gigaflop": first.operations / 1e9,
             "roofline_gigaflop_per_s": rate / 1e9,
-            "share_of_roofline": work / rate / statistics.median(times[dtype]),
-            "largest_map_difference": float((maps - expected.foreground.cpu()).abs().max()),
-            "same_presence": list(answers[dtype].present.values()) == expected.present.tolist(),
-            "backbone_photos": _passes(sides, answer),
-            "naive_backbone_photos": passes,
+            "share_of_roofline": first.operations / rate / statistics.median(times[dtype]),
+            "largest_map_difference": float((maps - expected.answer.foreground.cpu()).abs().max()),
+            "same_presence": list(first.answer.present.values()) == expected.answer.present.tolist(),
+            "backbone_photos": first.photos,
+            "naive_backbone_photos": expected.photos,
         }
     return figures
 
 
-def _passes(sides: Sides, answer: Callable[[int], object]) -> int:
+@dataclass(frozen=True)
+class First:
+    """A path's first answer, which also warms it up: what it took of operations and of photos in the backbone."""
+
+    answer: Any
+    operations: int
+    photos: int
+
+
+def _first(sides: Sides, path: Callable[[int], Any]) -> First:
+    answers: list[Any] = []
     with counted_passes(sides.network.backbone) as photos:
-        answer(0)
-    return sum(photos)
+        work = operations(lambda: answers.append(path(0)))
+    return First(answers[0], work, sum(photos))
+
+
+def _long_enough(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call; the mean of as many as fill half a second, so that the clock is not what is seen."""
+    once = seconds(work, device)
+    count = round(0.5 / once)
+    return once if count < 2 else seconds(lambda: [work() for _ in range(count)], device) / count
 
 
 def stages(workload: Workload, model: Model, dtype: str, *, repeats: int) -> dict[str, float]:
