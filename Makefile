@@ -6,7 +6,7 @@ DATA ?= ../shared/data
 START ?= ../shared/weights/asnet_lite0_start.safetensors
 RUN ?= runs/asnet-mini
 
-.PHONY: demo test check weights
+.PHONY: demo test check weights tables
 
 demo: $(VENV)/.ready
 	$(BIN)/fscs demo
@@ -34,6 +34,23 @@ weights: $(VENV)/.ready-training
 	$(BIN)/python -m fscs_sdk.training train $(RUN)-base --data $(DATA) --initial $(RUN)-3/head.safetensors \
 	    --adapter $(RUN)-adapter.safetensors --config fscs_sdk/training/recipes/asnet-base.json
 	$(BIN)/python -m fscs_sdk.training package $(RUN)-base --name asnet-base
+
+# The heads of weights/folds and the tables of docs/results.md: heads that have seen no photo of a fold's classes.
+RECIPES := fscs_sdk/training/recipes
+tables: $(VENV)/.ready-training
+	$(BIN)/python -m fscs_sdk.training compare $(RUN)-folds --data $(DATA)
+	for fold in 1 2; do \
+	    initial=; test $$fold = 2 || initial="--initial $(START)"; \
+	    for size in mini base; do \
+	        run=$(RUN)-folds/asnet-$$size-fold$$fold; \
+	        $(BIN)/python -m fscs_sdk.training train $$run --data $(DATA) $$initial \
+	            --config $(RECIPES)/asnet-$$size-fold$$fold.json \
+	            --adapter $(RUN)-folds/adapter-fold$$fold.safetensors || exit; \
+	        $(BIN)/python -m fscs_sdk.training export $$run $(RUN)-folds/heads/$${run##*/}.safetensors || exit; \
+	        initial="--initial $$run/head.safetensors"; \
+	    done; \
+	done
+	$(BIN)/python -m fscs_sdk.training tables $(RUN)-folds/heads --data $(DATA)/voc --out $(RUN)-tables --episodes 300
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

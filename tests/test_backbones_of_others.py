@@ -522,7 +522,7 @@ def test_a_packaged_head_records_the_backbone_that_it_was_trained_on(tmp_path, m
     known = {"models": {}, "backbones": {"efficientnet_lite0": {"sha256": "old", "bytes": 1, "sources": [place]}}}
     (tmp_path / "weights_manifest.json").write_text(json.dumps(known))
     monkeypatch.setattr(packaging, "PACKAGE_FOLDER", package)
-    monkeypatch.setattr(packaging, "stored_trunk", lambda: {name: tensor.float() for name, tensor in trunk.items()})
+    monkeypatch.setattr(packaging, "load_lite0", lambda: {name: tensor.float() for name, tensor in trunk.items()})
     monkeypatch.setattr(packaging, "_largest_change", lambda first, second: 0.0)
     packaging.package_run(run, "asnet-mini")
     folder = package / "assets" / "asnet-mini"

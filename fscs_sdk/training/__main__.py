@@ -1,4 +1,4 @@
-"""``python -m fscs_sdk.training train | curves | adapter | package``: data and backbone -> a head, and what ships."""
+"""``python -m fscs_sdk.training``: data and backbone -> a head, what ships, and how heads compare."""
 
 import contextlib
 import dataclasses
@@ -20,10 +20,12 @@ from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.heads import map_channels
 from fscs_sdk.training.adapter import train_adapter
 from fscs_sdk.training.backbones import load_backbone_weights
+from fscs_sdk.training.comparison import FOLDS, RUNS, Comparison
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.curves import draw_curves
 from fscs_sdk.training.data import Catalogue
-from fscs_sdk.training.packaging import package_run
+from fscs_sdk.training.packaging import export_head, package_run
+from fscs_sdk.training.tables import TABLES, Measurements, to_markdown
 from fscs_sdk.training.trainer import CONFIG_FILE, LOG_FILE, Trainer
 
 logger = logging.getLogger(__name__)
@@ -129,6 +131,61 @@ def package(run: Path, name: str) -> None:
     with _one_sentence():
         change = package_run(run, name)
     logger.info("packaged %s; float16 storage changes no answer of the demo by more than %.1e", name, change)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--data", required=True, type=_FOLDER, help="Folder of the sources.")
+@click.option("--run", "names", multiple=True, type=click.Choice(list(RUNS)), help="Repeatable.  [default: all]")
+@click.option("--fold", "folds", multiple=True, type=click.Choice([str(fold) for fold in FOLDS]), help="Repeatable.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of every run, instead of the recipe's.")
+@click.option("--adapter-steps", default=2000, show_default=True, type=click.IntRange(min=100), help="For each map.")
+def compare(
+    folder: Path, data: Path, names: tuple[str, ...], folds: tuple[str, ...], steps: int | None, adapter_steps: int
+) -> None:
+    """Train ASNet, its ablations and the baselines on the same pairs, a head for each fold, into FOLDER.
+
+    The same command again goes on where it was stopped. FOLDER/heads then holds what `tables` measures.
+    """
+    comparison = Comparison(folder, data, steps=steps, adapter_steps=adapter_steps)
+    with _one_sentence():
+        for fold in [int(fold) for fold in folds] or FOLDS:
+            for name in names or RUNS:
+                settings = comparison.settings(name, fold)
+                trainer = comparison.trainer(name, fold, _backbone(settings, None))
+                with _stopped_gently(trainer):
+                    trainer.run()
+                if trainer.step < settings.steps:
+                    raise click.Abort
+                logger.info("wrote '%s'", comparison.export(name, fold))
+
+
+@main.command()
+@click.argument("heads", type=_FOLDER)
+@click.option("--data", required=True, type=_FOLDER, help="VOC-animals: images/, masks/, classes.json, splits/.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Keeps what is measured.")
+@click.option("--table", "names", multiple=True, type=click.Choice(list(TABLES)), help="Repeatable.  [default: all]")
+@click.option("--episodes", default=1000, show_default=True, type=click.IntRange(min=1), help="For each fold.")
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "auto"]))
+def tables(heads: Path, data: Path, out: Path, names: tuple[str, ...], episodes: int, dtype: str) -> None:
+    """Measure the heads of a folder, <method>-fold<k>.safetensors, and print the paper's tables as Markdown.
+
+    The same command again goes on where it was stopped. Cells without a head stay empty.
+    """
+    measurements = Measurements(heads, data, out, episodes, dtype)
+    with _one_sentence():
+        for name in names or TABLES:
+            table = TABLES[name]
+            click.echo(to_markdown(table, [measurements.row(row) for row in table.rows]))
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+def export(run: Path, output: Path) -> None:
+    """Write a run's head in float16 to the file OUTPUT, which `fscs` takes as a model."""
+    with _one_sentence():
+        export_head(run, output)
 
 
 @contextlib.contextmanager

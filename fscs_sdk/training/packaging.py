@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.loading import ADAPTER_PREFIX, HeadConfig, save_head, weights_of, write_tensors
@@ -16,6 +16,7 @@ from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.heads import build_head, map_channels
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.segmenter import FewShotSegmenter
+from fscs_sdk.training.backbones import load_backbone_weights
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.trainer import CONFIG_FILE
 from fscs_sdk.training.trunk import load_lite0
@@ -29,11 +30,6 @@ TRUNK_FILE = f"assets/asnet-mini/{BACKBONE_FILE}"
 TOLERANCE = 1e-3
 
 
-def stored_trunk() -> dict[str, Tensor]:
-    """The trunk as it ships, rounded to float16: a head is trained on the very maps that it will meet."""
-    return {name: tensor.half().float() for name, tensor in load_lite0().items()}
-
-
 def package_run(run: Path, name: str) -> float:
     """Write a run's head and the trunk into the package, and their hashes into ``weights_manifest.json``.
 
@@ -44,24 +40,37 @@ def package_run(run: Path, name: str) -> float:
         ValueError: that change is above 1e-3, or the run's backbone is not the one that ships.
         OSError: the run has no head yet, or a file cannot be written.
     """
-    config = TrainConfig.load(run / CONFIG_FILE)
-    if config.backbone != TRUNK:
-        raise ValueError(f"the package ships {TRUNK} only, not {config.backbone}; publish '{run / HEAD_FILE}' as it is")
     folder = PACKAGE_FOLDER / "assets" / name
     folder.mkdir(parents=True, exist_ok=True)
-    backbone = Backbone(config.backbone)
-    backbone.network.load_state_dict(stored_trunk(), strict=False)
-    head, adapter = _read_run(run, config, backbone)
-    description = HeadConfig(config.head, config.backbone, config.side, adapter=adapter is not None)
-    save_head(folder / HEAD_FILE, head, description, adapter=adapter, backbone=weights_of(backbone.network))
-    write_tensors(PACKAGE_FOLDER / TRUNK_FILE, {key: tensor.half() for key, tensor in stored_trunk().items()})
-    network = FewShotNetwork(backbone, head, config.side, adapter)
+    write_tensors(PACKAGE_FOLDER / TRUNK_FILE, {key: tensor.half() for key, tensor in load_lite0().items()})
+    network = export_head(run, folder / HEAD_FILE)
     trained = FewShotSegmenter(network, name=name, dtype="float32")
     change = _largest_change(trained, FewShotSegmenter.from_pretrained(folder, dtype="float32"))
     if change > TOLERANCE:
         raise ValueError(f"storing {name} in float16 changes answers by {change:.1e}, more than {TOLERANCE}")
     _write_manifest(name, folder / HEAD_FILE)
     return change
+
+
+def export_head(run: Path, path: Path) -> FewShotNetwork:
+    """Write a run's head in float16, to be used on the trunk that ships.
+
+    Returns:
+        The network as it was trained, in float32.
+
+    Raises:
+        ValueError: the run's backbone is not the one that ships.
+        OSError: the run has no head yet, or the file cannot be written.
+    """
+    config = TrainConfig.load(run / CONFIG_FILE)
+    if config.backbone != TRUNK:
+        raise ValueError(f"the package ships {TRUNK} only, not {config.backbone}; publish '{run / HEAD_FILE}' as it is")
+    backbone = Backbone(config.backbone)
+    load_backbone_weights(backbone, PACKAGE_FOLDER / TRUNK_FILE)
+    head, adapter = _read_run(run, config, backbone)
+    description = HeadConfig(config.head, config.backbone, config.side, adapter=adapter is not None)
+    save_head(path, head, description, adapter=adapter, backbone=weights_of(backbone.network))
+    return FewShotNetwork(backbone, head, config.side, adapter)
 
 
 def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Module, Adapter | None]:
