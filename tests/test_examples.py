@@ -65,3 +65,11 @@ def test_a_folder_becomes_coco(run, tmp_path: Path) -> None:
     assert "4 answered" in printed
     assert "cat: in 2 photos" in printed
     assert (tmp_path / "coco" / "annotations.coco.json").is_file()
+
+
+def test_failures_are_drawn(run, tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="the example takes photos from scikit-image")
+    printed = run("failures")
+    assert "cat: 1.00" in printed
+    with Image.open(tmp_path / "failures.jpg") as sheet:
+        assert sheet.size == (1200, 960)

@@ -25,10 +25,13 @@ ALLOWED = {
     "fscs_sdk.fingerprint": (),
     "fscs_sdk.loading": ("files", "fingerprint", "model", "weights"),
     "fscs_sdk.model": ("model",),
-    "fscs_sdk.segmenter": ("images", "loading", "model", "prediction", "supports", "weights"),
+    "fscs_sdk.overlap": (),
+    "fscs_sdk.segmenter": ("images", "loading", "model", "overlap", "prediction", "supports", "weights"),
     "fscs_sdk.folder": ("files", "folder", "formats", "images", "prediction", "supports"),
     "fscs_sdk.support_folder": ("folder", "supports"),
-    "fscs_sdk.evaluation": ("evaluation", "files", "folder.locks", "images", "model", "segmenter", "supports"),
+    "fscs_sdk.evaluation": (
+        *("evaluation", "files", "folder.locks", "formats", "images", "model", "prediction", "segmenter", "supports"),
+    ),
 }
 #: What is slow to load or need not be there.
 HEAVY = ("torch", "numpy", "timm", "torchvision", "cv2", "matplotlib", "rich", "huggingface_hub", "PIL", "safetensors")

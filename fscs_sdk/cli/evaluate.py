@@ -79,6 +79,12 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="For results.json, results.md and the counts of each episode, with which the same command goes on.",
 )
+@click.option(
+    "--pictures",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Draw the N worst and N typical episodes of the first model into --out, and count the causes of all.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def evaluate(
     benchmark: str,
@@ -99,6 +105,7 @@ def evaluate(
     device: str,
     dtype: str,
     out: Path | None,
+    pictures: int | None,
     as_json: bool,
 ) -> None:
     """Exact ratio, accuracy, mIoU and FB-IoU over deterministic episodes, with bootstrap 95 % intervals.
@@ -117,10 +124,13 @@ def evaluate(
 
     from fscs_sdk.cli.info import environment
     from fscs_sdk.evaluation import benchmark as running
+    from fscs_sdk.evaluation import pictures as drawing
     from fscs_sdk.evaluation.datasets import BENCHMARKS
     from fscs_sdk.evaluation.episodes import Task
     from fscs_sdk.evaluation.results import header, rows, write_results
 
+    if pictures is not None and out is None:
+        raise click.UsageError("--pictures needs --out, the folder to draw into")
     usual = BENCHMARKS[benchmark]
     with misuse():
         settings = running.Settings(
@@ -133,6 +143,8 @@ def evaluate(
             thresholds=thresholds,
             minimum_photos=usual.minimum_photos if min_photos is None else min_photos,
         )
+        if pictures is not None:
+            drawing.check_task(settings)
     dataset = usual.open(data, splits)
     chosen = tuple(dict.fromkeys(folds)) or usual.folds or dataset.folds or (None,)
     with_baselines = dataset.has_training_lists if baselines is None else baselines
@@ -162,6 +174,9 @@ def evaluate(
         report = environment()
         machine = {name: report[name] for name in ("versions", "system", "cpu")}
         write_results(out, results, title=title, date=date, settings=recorded, machine=machine)
+    if out is not None and pictures is not None:
+        name, segmenter = next(iter(segmenters.items()))
+        drawing.write_pictures(out, name, segmenter, dataset, settings, folds=chosen, recorded=recorded, count=pictures)
     if as_json:
         click.echo(json.dumps([result.to_dict() for result in results], indent=2))
         return
