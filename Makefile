@@ -36,21 +36,22 @@ weights: $(VENV)/.ready-training
 	$(BIN)/python -m fscs_sdk.training package $(RUN)-base --name asnet-base
 
 # The heads of weights/folds and the tables of docs/results.md: heads that have seen no photo of a fold's classes.
-RECIPES := fscs_sdk/training/recipes
+FOLDS := $(RUN)-folds
+FOLD_TRAIN = $(BIN)/python -m fscs_sdk.training train $(FOLDS)/$(1) --data $(DATA) --initial $(2) \
+    --config fscs_sdk/training/recipes/$(1).json --adapter $(FOLDS)/adapter-$(lastword $(subst -, ,$(1))).safetensors
+FOLD_EXPORT = $(BIN)/python -m fscs_sdk.training export $(FOLDS)/$(1) $(FOLDS)/heads/$(1).safetensors
 tables: $(VENV)/.ready-training
-	$(BIN)/python -m fscs_sdk.training compare $(RUN)-folds --data $(DATA)
-	for fold in 1 2; do \
-	    initial=; test $$fold = 2 || initial="--initial $(START)"; \
-	    for size in mini base; do \
-	        run=$(RUN)-folds/asnet-$$size-fold$$fold; \
-	        $(BIN)/python -m fscs_sdk.training train $$run --data $(DATA) $$initial \
-	            --config $(RECIPES)/asnet-$$size-fold$$fold.json \
-	            --adapter $(RUN)-folds/adapter-fold$$fold.safetensors || exit; \
-	        $(BIN)/python -m fscs_sdk.training export $$run $(RUN)-folds/heads/$${run##*/}.safetensors || exit; \
-	        initial="--initial $$run/head.safetensors"; \
-	    done; \
-	done
-	$(BIN)/python -m fscs_sdk.training tables $(RUN)-folds/heads --data $(DATA)/voc --out $(RUN)-tables --episodes 300
+	$(BIN)/python -m fscs_sdk.training compare $(FOLDS) --data $(DATA)
+	$(call FOLD_TRAIN,asnet-mini-fold1,$(START))
+	$(call FOLD_TRAIN,asnet-base-fold1,$(FOLDS)/asnet-mini-fold1/head.safetensors)
+	$(BIN)/python -m fscs_sdk.training train $(FOLDS)/asnet-mini-fold2 --data $(DATA) \
+	    --config fscs_sdk/training/recipes/asnet-mini-fold2.json --adapter $(FOLDS)/adapter-fold2.safetensors
+	$(call FOLD_TRAIN,asnet-base-fold2,$(FOLDS)/asnet-fold2/head.safetensors)
+	$(call FOLD_EXPORT,asnet-mini-fold1)
+	$(call FOLD_EXPORT,asnet-mini-fold2)
+	$(call FOLD_EXPORT,asnet-base-fold1)
+	$(call FOLD_EXPORT,asnet-base-fold2)
+	$(BIN)/python -m fscs_sdk.training tables $(FOLDS)/heads --data $(DATA)/voc --out $(RUN)-tables --episodes 200
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

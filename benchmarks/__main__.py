@@ -27,7 +27,12 @@ from fscs_sdk.segmenter import FewShotSegmenter
 @click.option("--device", default="auto", show_default=True)
 @click.option("--threads", type=int, help="CPU threads; PyTorch's own choice if not given.")
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="For the agreement.")
-@click.option("--curves", "curve_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG of costs.")
+@click.option(
+    "--curves",
+    "curve_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Instead of all that, draw the cost over N, K and input side as a PNG.",
+)
 def main(
     quick: bool,
     as_json: bool,
@@ -46,6 +51,11 @@ def main(
     chosen = FewShotSegmenter.from_pretrained(device=device).device
     model = Model(backbone, side, str(chosen))
     repeats, most_photos = (2, 50) if quick else (5, 200)
+    if curve_file:
+        found = curves(model, dtypes[0], repeats=repeats)
+        draw(found, f"ASNet on {backbone}, {side} px, {dtypes[0]}, {_processor_of(chosen)}", curve_file)
+        click.echo(json.dumps(found, indent=2) if as_json else f"{curve_file} is drawn")
+        return
     report: dict[str, Any] = {"machine": machine(chosen)}
     for name in names or WORKLOADS:
         click.echo(f"{name}: {WORKLOADS[name].what} ...", err=True)
@@ -62,21 +72,16 @@ def main(
     report["first_answer_s"] = first_answer()
     files = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[:most_photos] if photos else []
     report["agreement"] = {dtype: agreement(files, model.device, dtype) for dtype in dtypes if dtype != "float32"}
-    if curve_file:
-        found = curves(model, dtypes[0], repeats=repeats)
-        report["curves"] = found
-        draw(found, f"ASNet on {backbone}, {side} px, {dtypes[0]}, {report['machine']['processor']}", curve_file)
     click.echo(json.dumps(report, indent=2)) if as_json else show(report, dtypes)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What the figures were measured on."""
     capability = torch.backends.cpu.get_cpu_capability()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "date": date.today().isoformat(),
         "device": str(device),
-        "processor": name,
+        "processor": _processor_of(device),
         "instructions": capability,
         "amx": torch.cpu._is_amx_tile_supported(),
         "bfloat16_in_hardware": torch.cpu._is_avx512_bf16_supported(),
@@ -88,7 +93,9 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def _processor_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

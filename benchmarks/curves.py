@@ -1,4 +1,4 @@
-"""Cost against N, K and input side, as a PNG."""
+"""Cost against N, K and input side, as a PNG: ``python -m benchmarks --curves FILE``."""
 
 import statistics
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.measure import Model
 from benchmarks.roofline import seconds
 from benchmarks.workloads import Sides, Workload, synthetic_network
+from fscs_sdk.model.network import FewShotNetwork
 
 WAYS = (1, 2, 5, 10, 20)
 SHOTS = (1, 2, 5)
@@ -14,16 +15,20 @@ INPUT_SIDES = (288, 400, 512)
 
 def curves(model: Model, dtype: str, *, repeats: int) -> dict[str, dict[int, float]]:
     """Median seconds a query with encoded supports: over N (K = 1), over K (N = 1), over the input side (N = K = 1)."""
+    network = synthetic_network(model.backbone, model.side)
+    others = {side: synthetic_network(model.backbone, side) for side in INPUT_SIDES}
     return {
-        "N": {ways: _cost(model, dtype, ways, 1, model.side, repeats) for ways in WAYS},
-        "K": {shots: _cost(model, dtype, 1, shots, model.side, repeats) for shots in SHOTS},
-        "input side": {side: _cost(model, dtype, 1, 1, side, repeats) for side in INPUT_SIDES},
+        "ways N (K = 1)": {ways: _cost(network, model.device, dtype, ways, 1, repeats) for ways in WAYS},
+        "shots K (N = 1)": {shots: _cost(network, model.device, dtype, 1, shots, repeats) for shots in SHOTS},
+        "input side in pixels (N = K = 1)": {
+            side: _cost(other, model.device, dtype, 1, 1, repeats) for side, other in others.items()
+        },
     }
 
 
-def _cost(model: Model, dtype: str, ways: int, shots: int, side: int, repeats: int) -> float:
+def _cost(network: FewShotNetwork, device: str, dtype: str, ways: int, shots: int, repeats: int) -> float:
     workload = Workload("curve", ways, shots, fixed=True, what="")
-    sides = Sides(synthetic_network(model.backbone, side), workload, device=model.device)
+    sides = Sides(network, workload, device=device)
     answer = sides.shipped(dtype)
     answer(0)
     return statistics.median(seconds(lambda: answer(1), sides.device) for _ in range(repeats))

@@ -141,15 +141,21 @@ def _heads(
     with torch.inference_mode():
         ours = [_correlations(query, pair) for pair in pairs]
         plain = [
-            torch.cat(level).float().movedim(-1, 2).unflatten(2, size).contiguous()
+            _plain_layout(torch.cat(level).float(), size)
             for level, size in zip(zip(*ours, strict=True), sizes, strict=True)
         ]
 
     def shipped() -> None:
-        for pair, mask in zip(ours, masks.split(1), strict=True):
+        for pair, mask in zip(ours, torch.split(masks, 1), strict=True):
             head.squeeze(pair, sizes, mask)
 
     return shipped, (lambda: learner(state, plain, masks))
+
+
+def _plain_layout(correlation: Tensor, size: tuple[int, int]) -> Tensor:
+    """(P, L, h, w, Q) -> (P, L, H, W, h, w), as the naive loop has it."""
+    pairs, maps, height, width, _ = correlation.shape
+    return correlation.movedim(-1, 2).reshape(pairs, maps, *size, height, width).contiguous()
 
 
 def _median(work: Callable[[], object], sides: Sides, repeats: int) -> float:

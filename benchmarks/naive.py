@@ -105,7 +105,7 @@ def attentive_squeeze(state: State, name: str, x: Tensor, mask: Tensor | None) -
 
 
 def _attend(target: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int = 8) -> Tensor:
-    t, k, v = (x.flatten(4).unflatten(1, (heads, -1)) for x in (target, key, value))  # (P, heads, d, H, W, positions)
+    t, k, v = (_by_head(x, heads) for x in (target, key, value))
     scores = torch.einsum("pndHWt,pndHWs->pnHWts", t, k)
     if mask is not None:
         visible = F.interpolate(mask[:, None], key.shape[-2:], mode="bilinear", align_corners=True).flatten(1) != 0
@@ -114,10 +114,16 @@ def _attend(target: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, hea
     return context.flatten(1, 2).view(target.shape)
 
 
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """(P, heads * d, H, W, h, w) -> (P, heads, d, H, W, positions)."""
+    pairs, channels, height, width = x.shape[:4]
+    return x.reshape(pairs, heads, channels // heads, height, width, -1)
+
+
 def _convolve(state: State, name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
     weight = state[f"{name}.weight"][:, :, None]
     out = F.conv3d(x.flatten(2, 3), weight, state.get(f"{name}.bias"), (1, stride, stride), (0, padding, padding))
-    return out.unflatten(2, x.shape[2:4])
+    return out.reshape(*out.shape[:2], *x.shape[2:4], *out.shape[3:])
 
 
 def _norm(state: State, name: str, x: Tensor) -> Tensor:

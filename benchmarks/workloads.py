@@ -1,6 +1,6 @@
 """What is measured: the four workloads, the model they run, and the two sides of the comparison."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -127,9 +127,8 @@ class Sides:
     def shipped(self, dtype: str) -> Callable[[int], Any]:
         """The public path's answer to query ``index``, from decoded photos to a prediction."""
         segmenter = FewShotSegmenter(self.network, name="benchmark", device=self.device, dtype=dtype)
-        supports: dict[str, Any] | SupportSet = dict(self.supports())
-        if self.workload.fixed:
-            supports = segmenter.encode(supports)
+        given = self.supports()
+        supports: Mapping[str, object] | SupportSet = segmenter.encode(given) if self.workload.fixed else given
         return lambda index: segmenter.predict(self.queries[index % len(self.queries)], supports)
 
     def _tensor(self, photos: Photo) -> Tensor:

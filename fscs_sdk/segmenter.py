@@ -1,8 +1,9 @@
 """The assembler: photos and supports in, predictions out."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,6 +18,7 @@ from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
 from fscs_sdk.model.kernels import has_onednn
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
+from fscs_sdk.overlap import Transfers, ahead, one_behind
 from fscs_sdk.prediction import Prediction
 from fscs_sdk.supports import Shot, SupportSet, merge_thresholds, parse_supports
 from fscs_sdk.weights import locate
@@ -33,6 +35,8 @@ BYTES_PER_PIXEL = 1000
 CPU_PHOTO_BYTES = 2**28
 #: Bytes that may be in use at once where nothing else is said.
 MAX_MEMORY = 4 * 10**9
+#: Threads that decode a stream's photos for a GPU, and how many photos they may be ahead of the answers.
+DECODERS, PHOTOS_AHEAD = 4, 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -47,7 +51,8 @@ class EncodedQuery:
 class FewShotSegmenter:
     """Answers which of some labelled classes are in a photo, and where (iFSL, ASNet).
 
-    Make one with :meth:`from_pretrained`. It holds no supports and no results: the same call gives the same answer.
+    Make one with :meth:`from_pretrained`. It holds no results, and of supports at most a GPU's copy: the same
+    call gives the same answer.
     """
 
     def __init__(
@@ -68,8 +73,9 @@ class FewShotSegmenter:
             dtype: ``float32``, ``bfloat16`` or ``float16``: to what the operands of products are rounded. On a CPU
                 those of the correlations and of the head are, while residual sums, softmax, normalisations and the
                 backbone stay in float32 (rounding the backbone alone would change 0.5 % of the presences); on other
-                devices the backbone's too. ``auto`` is bfloat16 for ASNet on a CPU that multiplies it in hardware
-                (AVX512-BF16, AMX), where it keeps 99.9 % of mask pixels, else float32.
+                devices the backbone's too. ``auto`` is for ASNet bfloat16 on a CPU that multiplies it in hardware
+                (AVX512-BF16, AMX), where it keeps 99.9 % of mask pixels, and float16 on CUDA, whose tensor cores all
+                have it and whose rounding is eight times finer; else float32.
             protocol: ``paper`` or ``authors``; see :mod:`fscs_sdk.model.ifsl`.
             max_memory: bytes that intermediate results may take at once, 4 GB if not given. Fewer photos and pairs are
                 computed together where they would need more; answers stay the same. One at a time is always allowed.
@@ -91,6 +97,9 @@ class FewShotSegmenter:
         self.network = network
         for part in network.parts:
             part.to(self.device).eval()
+        if self.device.type == "cuda":  # the layout that its convolutions want; photos enter in it
+            network.backbone.to(memory_format=torch.channels_last)
+        self._nearby: tuple[weakref.ref[SupportSet], SupportSet] | None = None
         self.identity = f"{name}@{network.fingerprint()}"
 
     @classmethod
@@ -218,9 +227,36 @@ class FewShotSegmenter:
     def stream(
         self, queries: Iterable[ImageSource], supports: Mapping[str, object] | SupportSet
     ) -> Iterator[Prediction]:
-        """Predictions for many photos, in order, one in memory at a time. Arguments and errors as :meth:`predict`."""
+        """Predictions for many photos, in order, one in memory at a time. Arguments and errors as :meth:`predict`.
+
+        On CUDA up to eight photos are taken from ``queries`` and decoded ahead of their answers, and an answer is
+        fetched once the next one's work has been given to the device, so that it never waits.
+        """
         encoded = self._encoded(supports)
-        return (self._predict(query, encoded, f"query {number}") for number, query in enumerate(queries, start=1))
+        numbered = ((query, f"query {number}") for number, query in enumerate(queries, start=1))
+        if self.device.type == "cuda":
+            return self._stream_ahead(numbered, encoded)
+        return (self._predict(query, encoded, label) for query, label in numbered)
+
+    def _stream_ahead(self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet) -> Iterator[Prediction]:
+        """Nothing here waits for the device but the calls of what ``_begin`` returns."""
+        transfers = Transfers(self.device)
+        decoded = ahead(queries, self._decode, threads=DECODERS, most=PHOTOS_AHEAD)
+        begun = (self._begin(image, resized, supports, transfers) for image, resized in decoded)
+        return (fetch() for fetch in one_behind(begun))
+
+    def _decode(self, query: tuple[ImageSource, str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A photo and what errors call it -> the photo at its own size, and at the network's."""
+        source, label = query
+        image = read_image(source, label=label)
+        return image, self._resize(image)
+
+    def _begin(
+        self, image: NDArray[np.uint8], resized: NDArray[np.uint8], supports: SupportSet, transfers: Transfers
+    ) -> Callable[[], Prediction]:
+        """Give the device all the work of a query; calling the result waits for the answer."""
+        (query,) = self._encode_inputs(transfers.upload(resized[None]), [image.shape[:2]])
+        return self._answer(image, query, supports, transfers)
 
     def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
         """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes."""
@@ -239,20 +275,26 @@ class FewShotSegmenter:
         """
         encoded = self._encoded(supports)
         queries = self._encode_queries(images) if images else []
-        return (self._assemble(image, query, encoded) for image, query in zip(images, queries, strict=True))
+        transfers = Transfers(self.device)
+        begun = (self._answer(image, query, encoded, transfers) for image, query in zip(images, queries, strict=True))
+        return (fetch() for fetch in (one_behind(begun) if self.device.type == "cuda" else begun))
 
     def _encode_queries(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedQuery]:
+        photos = self._to_input([self._resize(image) for image in images])
+        return self._encode_inputs(photos, [image.shape[:2] for image in images])
+
+    def _encode_inputs(self, photos: Tensor, sizes: Sequence[tuple[int, int]]) -> list[EncodedQuery]:
+        """uint8 (B, side, side, 3) on the device -> B queries; ``sizes``: (height, width) that answers are to have."""
         with self._autocast(backbone=True):
-            pyramid = self.network.encode_queries(self._to_input([self._resize(image) for image in images]))
+            pyramid = self.network.encode_queries(photos.permute(0, 3, 1, 2))
         return [
-            EncodedQuery(
-                [[feature[index : index + 1].to(self.dtype) for feature in level] for level in pyramid], image.shape[:2]
-            )
-            for index, image in enumerate(images)
+            EncodedQuery([[feature[index : index + 1].to(self.dtype) for feature in level] for level in pyramid], size)
+            for index, size in enumerate(sizes)
         ]
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
+        supports = self._near(supports)
         masks = None if bool(supports.tagged.all()) else supports.masks
         most = PAIRS_AT_ONCE.get(self.device.type, 1)
         at_once = max(1, min(most, self.max_memory // pair_bytes(query.pyramid, supports.features)))
@@ -265,20 +307,57 @@ class FewShotSegmenter:
 
     def _predict(self, query: ImageSource, supports: SupportSet, label: str) -> Prediction:
         image = read_image(query, label=label)
-        return self._assemble(image, self.encode_query(image), supports)
+        return self._answer(image, self.encode_query(image), supports, Transfers(self.device))()
 
-    def _assemble(self, image: NDArray[np.uint8], query: EncodedQuery, supports: SupportSet) -> Prediction:
+    def _answer(
+        self, image: NDArray[np.uint8], query: EncodedQuery, supports: SupportSet, transfers: Transfers
+    ) -> Callable[[], Prediction]:
+        """Give the device the light half of a query's work; calling the result waits for the answer."""
         answer = self.infer(query, supports)
-        mask_type = np.uint8 if len(supports) <= 255 else np.uint16
-        return Prediction(
-            names=supports.names,
-            scores=dict(zip(supports.names, answer.scores.tolist(), strict=True)),
-            present=dict(zip(supports.names, answer.present.tolist(), strict=True)),
-            foreground=answer.foreground.cpu().numpy(),
-            background=answer.background.cpu().numpy(),
-            mask=answer.mask.cpu().numpy().astype(mask_type),
-            image=image,
-        )
+        names, small = supports.names, len(supports) <= 255
+        mask = answer.mask.to(torch.uint8 if small else torch.int32)
+        fetch = transfers.download([answer.scores, answer.present, answer.foreground, answer.background, mask])
+
+        def prediction() -> Prediction:
+            scores, present, foreground, background, mask = fetch()
+            return Prediction(
+                names=names,
+                scores=dict(zip(names, scores.tolist(), strict=True)),
+                present=dict(zip(names, present.tolist(), strict=True)),
+                foreground=foreground,
+                background=background,
+                mask=mask if small else mask.astype(np.uint16),
+                image=image,
+            )
+
+        return prediction
+
+    def _near(self, supports: SupportSet) -> SupportSet:
+        """The same supports where a device finds them without waiting; what was asked for last is kept there.
+
+        On the device itself, in the type of its products, where ``max_memory`` allows; else in pinned memory, from
+        which a chunk is copied while the device works. A CPU takes them as they are.
+        """
+        if self.device.type == "cpu":
+            return supports
+        if self._nearby is None or self._nearby[0]() is not supports:
+            room = sum(feature.numel() for level in supports.features for feature in level) * self.dtype.itemsize
+            fits = room <= self.max_memory
+
+            def place(feature: Tensor) -> Tensor:
+                if fits:
+                    return feature.to(self.device).to(self.dtype)
+                feature = feature.to(self.dtype)
+                return feature.pin_memory() if self.device.type == "cuda" else feature
+
+            placed = replace(
+                supports,
+                features=tuple(tuple(place(feature) for feature in level) for level in supports.features),
+                masks=supports.masks.to(self.device),
+                thresholds=supports.thresholds.to(self.device),
+            )
+            self._nearby = weakref.ref(supports), placed
+        return self._nearby[1]
 
     def _encoded(self, supports: Mapping[str, object] | SupportSet) -> SupportSet:
         if not isinstance(supports, SupportSet):
@@ -300,7 +379,8 @@ class FewShotSegmenter:
         features: list[list[Tensor]] = []
         for start in range(0, len(photos), at_once):
             with self._autocast(backbone=True):
-                pyramid = self.network.encode_supports(self._to_input(photos[start : start + at_once]))
+                inputs = self._to_input(photos[start : start + at_once]).permute(0, 3, 1, 2)
+                pyramid = self.network.encode_supports(inputs)
             features = features or [[self._room(feature, len(photos)) for feature in level] for level in pyramid]
             for level, found in zip(features, pyramid, strict=True):
                 for feature, part in zip(level, found, strict=True):
@@ -316,7 +396,8 @@ class FewShotSegmenter:
         return resize_image(image, self.network.input_side)
 
     def _to_input(self, photos: list[NDArray[np.uint8]]) -> Tensor:
-        return torch.from_numpy(np.stack(photos)).to(self.device).permute(0, 3, 1, 2)
+        """uint8 (B, side, side, 3) on the device."""
+        return torch.from_numpy(np.stack(photos)).to(self.device)
 
     def _autocast(self, *, backbone: bool = False) -> torch.autocast:
         """Products of the chosen type; on a CPU not the backbone's, whose rounding alone would change answers."""
@@ -325,9 +406,13 @@ class FewShotSegmenter:
 
 
 def _automatic_dtype(network: FewShotNetwork, device: torch.device) -> torch.dtype:
-    """bfloat16 for ASNet, whose answers were seen to keep, on a CPU that multiplies it in hardware; else float32."""
-    measured = type(network.head) is ASNet and device.type == "cpu"
-    return torch.bfloat16 if measured and has_onednn() and _multiplies_bfloat16() else torch.float32
+    """For ASNet, whose answers were seen to keep, what the device multiplies fast; for other heads float32."""
+    if type(network.head) is not ASNet:
+        return torch.float32
+    if device.type == "cuda":
+        return torch.float16
+    fast = device.type == "cpu" and has_onednn() and _multiplies_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _multiplies_bfloat16() -> bool:

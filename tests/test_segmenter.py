@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.model.network import FewShotNetwork
-from fscs_sdk.segmenter import PHOTOS_AT_ONCE, _multiplies_bfloat16
+from fscs_sdk.overlap import Transfers
+from fscs_sdk.segmenter import PHOTOS_AHEAD, PHOTOS_AT_ONCE, _automatic_dtype, _multiplies_bfloat16
 
 CLOSE = 1e-5  # the most that another order of the same sums may change a map
 PNG = io.BytesIO()
@@ -369,6 +371,97 @@ def test_a_bad_photo_ends_a_stream_only_when_it_is_reached():
         next(stream)
 
 
+# ---- As on a GPU -----------------------------------------------------------------------------------------------------
+
+
+def ahead_of(segmenter, queries, supports):
+    """The stream of a GPU, on the CPU."""
+    return segmenter._stream_ahead(((query, f"query {n}") for n, query in enumerate(queries, start=1)), supports)
+
+
+def test_the_stream_of_a_gpu_gives_the_same_answers(model, pets):
+    queries = [photo(seed, 40 + seed, 60) for seed in range(5)]
+    assert all(map(same, ahead_of(model, queries, pets), model.stream(queries, pets)))
+    assert len(list(ahead_of(model, queries, pets))) == 5
+    assert list(ahead_of(model, [], pets)) == []
+
+
+def test_the_stream_of_a_gpu_is_bounded_and_one_behind():
+    segmenter = toy()
+    supports = segmenter.encode({"dog": [photo(1), box_mask()]})
+    taken = []
+    stream = ahead_of(segmenter, (taken.append(n) or photo(n) for n in range(100)), supports)
+    with backbone_passes(segmenter) as passes:
+        for count in range(1, 4):
+            next(stream)
+            assert passes == [1] * (count + 1)  # the work of the next is given before an answer is waited for
+            assert len(taken) == count + 1 + PHOTOS_AHEAD
+
+
+def test_a_bad_photo_ends_the_stream_of_a_gpu_only_when_it_is_reached():
+    segmenter = toy()
+    supports = segmenter.encode({"dog": [photo(1), box_mask()]})
+    stream = ahead_of(segmenter, [photo(5), photo(6), b"", photo(7)], supports)
+    next(stream)
+    next(stream)
+    with pytest.raises(ValueError, match=r"query 3 is empty \(0 bytes\): save or copy it again"):
+        next(stream)
+
+
+@pytest.fixture
+def valueless(monkeypatch):
+    """A model on the meta device, whose tensors have no values: what asks for one (item, bool, cpu, nonzero) raises."""
+    segmenter = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32")
+    segmenter.device = torch.device("meta")
+    for part in segmenter.network.parts:
+        part.to("meta")
+    monkeypatch.setattr(segmenter, "_autocast", lambda **_: contextlib.nullcontext())  # knows no meta device
+    return segmenter
+
+
+def begin(segmenter, supports):
+    """All of a query's work, and what fetches the answer."""
+    resized = np.zeros((segmenter.network.input_side, segmenter.network.input_side, 3), np.uint8)
+    return segmenter._begin(photo(5), resized, supports, Transfers(segmenter.device))
+
+
+@pytest.mark.parametrize("protocol", ["paper", "authors"])
+def test_no_answer_is_waited_for_before_it_is_fetched(valueless, pets, protocol):
+    valueless.protocol = protocol
+    fetch = begin(valueless, pets)
+    with pytest.raises(NotImplementedError, match="meta"):
+        fetch()
+
+
+class CopiesBetweenDevices(TorchDispatchMode):
+    """The sizes of what moved from one device to another."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        tensors = [x for x in args if isinstance(x, torch.Tensor) and x.dim() > 0]
+        devices = {x.device for x in (*tensors, out) if isinstance(x, torch.Tensor)}
+        if len(devices) > 1:
+            self.sizes.append(tuple(tensors[0].shape))
+        return out
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_supports_move_to_the_device_once(valueless, pets, fits):
+    valueless.max_memory = 10**12 if fits else 1
+    begin(valueless, pets)
+    with CopiesBetweenDevices() as copies:
+        begin(valueless, pets)
+    side = valueless.network.input_side
+    assert copies.sizes[0] == (1, side, side, 3)
+    assert (len(copies.sizes) == 1) == fits
+    other = dataclasses.replace(pets, thresholds=pets.thresholds / 2)
+    assert valueless._near(pets) is not valueless._near(other)
+
+
 @pytest.mark.parametrize(("ways", "shots"), [(1, 1), (1, 3), (3, 1), (2, 5)])
 def test_every_photo_passes_the_backbone_once(model, ways, shots):
     classes = {str(way): [(photo(shots * way + shot), box_mask()) for shot in range(shots)] for way in range(ways)}
@@ -452,6 +545,8 @@ def test_the_automatic_precision_follows_the_processor(model, hardware, monkeypa
     segmenter = FewShotSegmenter(model.network, name="asnet-mini", device="cpu")
     assert segmenter.dtype == (torch.bfloat16 if hardware else torch.float32)
     assert toy().dtype == torch.float32  # what was measured was ASNet
+    assert _automatic_dtype(model.network, torch.device("cuda")) == torch.float16
+    assert _automatic_dtype(toy().network, torch.device("cuda")) == torch.float32
 
 
 def test_the_processor_is_asked_for_bfloat16(monkeypatch):

@@ -67,3 +67,26 @@ def test_the_command_prints_what_the_readme_quotes(monkeypatch: pytest.MonkeyPat
     assert found["float32"]["largest_map_difference"] < 1e-4
     assert found["float32"]["speedup"] > 0
     assert found["float32"]["naive_backbone_photos"] == 3
+
+
+def test_the_command_draws_the_curves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+    from PIL import Image
+
+    from benchmarks import __main__ as command
+    from benchmarks import curves
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(command, "WORKLOADS", {})
+    for name, values in (("WAYS", (1, 2)), ("SHOTS", (1,)), ("INPUT_SIDES", (272,))):
+        monkeypatch.setattr(curves, name, values)
+    model = ["--backbone", "efficientnet_lite0", "--side", "272", "--device", "cpu", "--dtype", "float32"]
+    arguments = ["--quick", "--json", "--curves", str(tmp_path / "cost.png"), *model]
+    done = CliRunner().invoke(command.main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert [len(costs) for costs in found.values()] == [2, 1, 1]
+    assert all(cost > 0 for costs in found.values() for cost in costs.values())
+    with Image.open(tmp_path / "cost.png") as drawn:
+        assert drawn.format == "PNG"
+        assert drawn.width > drawn.height

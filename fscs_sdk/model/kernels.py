@@ -8,13 +8,17 @@ intermediate product).
 asked for. It computes one pair at a time in memory that it keeps, because a CPU spends longer on fetching fresh memory
 than on most of a layer's arithmetic; it embeds visible keys only, because the others get a weight of exactly 0; and its
 products may be of bfloat16, while softmax, normalisations and residual sums stay in float32.
+
+``has_fused_kernels`` says where those of :mod:`fscs_sdk.model.triton_kernels` are used, for CUDA devices.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +27,8 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from fscs_sdk.model.squeeze import AttentiveSqueeze, SupportConv
+
+_logger = logging.getLogger(__name__)
 
 #: Scores in memory at once: few enough for the processor's caches, enough to make a call worth its while.
 SCORES_AT_ONCE = 2**19
@@ -93,6 +99,31 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     for channel in range(1, len(left)):
         product.addcmul_(left[channel, :, None], right[channel])
     return product
+
+
+# ---- CUDA devices ----------------------------------------------------------------------------------------------------
+
+
+def has_fused_kernels(x: Tensor) -> bool:
+    """Is ``x`` where Triton's kernels can be used: on a CUDA device, no gradient asked for, no graph being recorded?"""
+    if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return x.dtype.itemsize <= 4 and runs_triton(x.device)  # they compute in float32
+
+
+@cache
+def runs_triton(device: torch.device) -> bool:
+    """Can Triton be imported, and compile for this device? Tried once, on two small tensors."""
+    try:
+        from fscs_sdk.model.triton_kernels import attend, normalize
+
+        small = torch.zeros(1, 8, 1, 1, device=device)
+        attend(small, small, small, None, heads=8)
+        normalize(small, small[0, :, 0, 0], small[0, :, 0, 0], groups=4, epsilon=1.0, relu=True, dtype=torch.float32)
+    except Exception as error:  # noqa: BLE001 (no Triton, no C compiler, an unknown device: all have the plain path)
+        _logger.info("Triton cannot be used on %s, the plain path is: %s", device, error)
+        return False
+    return True
 
 
 # ---- A layer without gradients. Tensors of one pair, support positions first: (S, C, Q) ------------------------------

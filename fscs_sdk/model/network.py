@@ -66,7 +66,8 @@ class FewShotNetwork:
         for start in range(0, len(support[0][0]), at_once):
             chunk = slice(start, start + at_once)
             mask = None if masks is None else masks[chunk].to(like.device).float()
-            maps = [[feature[chunk].to(like) for feature in level] for level in support]
+            # A copy to CUDA from pinned memory is not waited for; from other memory it is, whatever is asked.
+            maps = [[feature[chunk].to(like, non_blocking=like.is_cuda) for feature in level] for level in support]
             parts.append(self.head(query, maps, mask))
         return torch.cat(parts)
 

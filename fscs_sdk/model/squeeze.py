@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fscs_sdk.model.kernels import attend_by_head, is_for_inference, squeeze_for_inference
+from fscs_sdk.model.kernels import attend_by_head, has_fused_kernels, is_for_inference, squeeze_for_inference
 
 HEADS = 8
 GROUPS = 4
@@ -46,14 +46,17 @@ class SupportConv(nn.Module):
 def convolve_support(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, padding: int) -> Tensor:
     """2D convolution over (h, w) of (P, C, h, w, Q) with ``weight`` (O, C, k, k) -> (P, O, h', w', Q).
 
-    One matrix product per output position, over the part of its window that lies inside the tensor: the strided
-    windows hardly overlap, and at these sizes up to two thirds of a padded window would be zeros.
+    On a CPU one matrix product per output position, over the part of its window that lies inside the tensor: the
+    strided windows hardly overlap, and at these sizes up to two thirds of a padded window would be zeros. Other devices
+    do the zeros too, in one product: a call costs them more.
     """
     pairs, _, height, width, positions = x.shape
     out_channels, _, kernel, _ = weight.shape
     if kernel == 1 and stride == 1:
         out = _matmul(weight.flatten(1), bias, x.flatten(2))
         return out.view(pairs, out_channels, height, width, positions)
+    if x.device.type != "cpu":
+        return convolve_at_once(x, weight, bias, stride=stride, padding=padding)
     rows = _windows(height, kernel, stride, padding)
     columns = _windows(width, kernel, stride, padding)
     out_positions = []
@@ -63,6 +66,19 @@ def convolve_support(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: 
             taps = weight[:, :, tap_row, tap_column].reshape(out_channels, -1)
             out_positions.append(_matmul(taps, bias, window))
     return torch.stack(out_positions, dim=2).view(pairs, out_channels, len(rows), len(columns), positions)
+
+
+def convolve_at_once(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, padding: int) -> Tensor:
+    """:func:`convolve_support` as one copy of all padded windows and one matrix product."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        x = x.to(torch.get_autocast_dtype(device))  # as the product would do with the copy
+    out_channels, _, kernel, _ = weight.shape
+    padded = F.pad(x, (0, 0, padding, padding, padding, padding))
+    windows = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)  # (P, C, h', w', Q, k, k)
+    sizes = windows.shape[2:5]
+    gathered = windows.permute(0, 1, 5, 6, 2, 3, 4).reshape(len(x), weight[0].numel(), -1)
+    return _matmul(weight.flatten(1), bias, gathered).view(-1, out_channels, *sizes)
 
 
 def _windows(side: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
@@ -94,6 +110,10 @@ def attend(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -
     """
     if target.device.type == "cpu" and target.shape[2] * key.shape[2] >= LARGE_ATTENTION:
         return attend_by_head(target, key, value, visible, HEADS)
+    if has_fused_kernels(target):
+        from fscs_sdk.model import triton_kernels  # loads Triton, which need not be there
+
+        return triton_kernels.attend(target, key, value, visible, HEADS)
     return attend_plainly(target, key, value, visible)
 
 
@@ -117,6 +137,18 @@ class GroupNorm(nn.GroupNorm):
     def __init__(self, channels: int) -> None:
         super().__init__(GROUPS, channels)
 
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """The same shape; with ``relu`` negatives are clamped to 0 afterwards. Under autocast the answer is float32."""
+        if has_fused_kernels(x):
+            from fscs_sdk.model import triton_kernels  # loads Triton, which need not be there
+
+            dtype = torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
+            return triton_kernels.normalize(
+                x, self.weight, self.bias, groups=self.num_groups, epsilon=self.eps, relu=relu, dtype=dtype
+            )
+        x = super().forward(x)
+        return F.relu(x) if relu else x
+
 
 class Residual(nn.Module):
     """The convolutional path around an attention (W_l of eq. 13): convolution, group normalisation, ReLU."""
@@ -127,7 +159,8 @@ class Residual(nn.Module):
         self.norm = GroupNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+        out: Tensor = self.norm(self.conv(x), relu=True)
+        return out
 
 
 class AttentiveSqueeze(nn.Module):
@@ -169,7 +202,7 @@ class AttentiveSqueeze(nn.Module):
         target, key, value, shortcut = self._embed(correlation)
         context = attend(target.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), visible)
         context = context.view(target.shape)
-        attended = self.aggregate(F.relu(self.aggregate_norm(context)))
+        attended = self.aggregate(self.aggregate_norm(context, relu=True))
         attended = self.attention_norm(attended + shortcut)  # eq. 13; the authors' program has no ReLU here, nor below
         out: Tensor = self.output_norm(attended + self.feed_forward_out(self.feed_forward(attended)))  # eq. 14
         return out
@@ -183,7 +216,7 @@ class AttentiveSqueeze(nn.Module):
             return self.target(x), key, value, shortcut
         joint = _convolve_together(x, (self.target, self.key, self.value, self.shortcut.conv))
         target, key, value, shortcut = torch.split(joint, [hidden, hidden, hidden, joint.shape[1] - 3 * hidden], dim=1)
-        return target, key, value, F.relu(self.shortcut.norm(shortcut.contiguous()))
+        return target, key, value, self.shortcut.norm(shortcut.contiguous(), relu=True)
 
 
 def _convolve_together(x: Tensor, convs: tuple[SupportConv, ...]) -> Tensor:
