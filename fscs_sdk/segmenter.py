@@ -230,7 +230,7 @@ class FewShotSegmenter:
         """Predictions for many photos, in order, one in memory at a time. Arguments and errors as :meth:`predict`.
 
         On CUDA photos are decoded up to eight ahead of the one that the device works on, and an answer is fetched once
-        the next one's work has been given to it, so that it never waits. So ``queries`` must not itself wait for answers.
+        the next one's work has been given to it, so that it never waits. So ``queries`` must not wait for answers.
         """
         encoded = self._encoded(supports)
         numbered = ((query, f"query {number}") for number, query in enumerate(queries, start=1))
