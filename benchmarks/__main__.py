@@ -11,7 +11,7 @@ import click
 import torch
 
 from benchmarks.curves import curves, draw
-from benchmarks.measure import Model, agreement, first_answer, measure, mini_rate, peak_memory, stages
+from benchmarks.measure import SHIPPED, Model, agreement, first_answer, measure, peak_memory, shipped_rates, stages
 from benchmarks.roofline import copy_rate, product_rate
 from benchmarks.workloads import WORKLOADS
 from fscs_sdk.segmenter import FewShotSegmenter
@@ -66,9 +66,9 @@ def main(
             for dtype in dtypes:
                 report[name][dtype]["peak_bytes"] = peak_memory(WORKLOADS[name], model, dtype)
                 report[name][dtype]["naive_peak_bytes"] = naive
-    click.echo("stages, asnet-mini, agreement ...", err=True)
+    click.echo("stages, models that ship, agreement ...", err=True)
     report["stages"] = {dtype: stages(WORKLOADS["W2"], model, dtype, repeats=repeats) for dtype in dtypes}
-    report["asnet-mini"] = {dtype: {"queries_per_s": mini_rate(model.device, dtype)} for dtype in dtypes}
+    report["shipped"] = {dtype: {"queries_per_s": shipped_rates(model.device, dtype)} for dtype in dtypes}
     report["first_answer_s"] = first_answer()
     files = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[:most_photos] if photos else []
     report["agreement"] = {dtype: agreement(files, model.device, dtype) for dtype in dtypes if dtype != "float32"}
@@ -132,8 +132,11 @@ def show(report: dict[str, Any], dtypes: tuple[str, ...]) -> None:
         console.print(
             f"W2 stages, {dtype}: " + ", ".join(f"{k} {v:.0f} ms" for k, v in report["stages"][dtype].items())
         )
+        rates = report["shipped"][dtype]["queries_per_s"]
         console.print(
-            f"asnet-mini, {dtype}: {report['asnet-mini'][dtype]['queries_per_s']:.1f} queries/s (1-way 1-shot)"
+            f"{dtype}, 1-way 1-shot: "
+            + ", ".join(f"{name} {rate:.1f} queries/s" for name, rate in rates.items())
+            + f"; {SHIPPED[-1]} costs {rates[SHIPPED[0]] / rates[SHIPPED[-1]]:.1f} times as much as {SHIPPED[0]}"
         )
     console.print(f"load and first answer: {report['first_answer_s']:.1f} s")
     for dtype, found in report["agreement"].items():

@@ -57,7 +57,7 @@ def test_the_command_prints_what_the_readme_quotes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(command, "WORKLOADS", tiny)
     monkeypatch.setattr(command, "peak_memory", lambda *_: 1)
     monkeypatch.setattr(command, "first_answer", lambda: 1.0)
-    monkeypatch.setattr(command, "mini_rate", lambda *_: 1.0)
+    monkeypatch.setattr(command, "shipped_rates", lambda *_: {"asnet-mini": 3.0, "asnet-base": 1.0})
     monkeypatch.setattr(command, "machine", lambda _: {"processor": "any"})
     arguments = ["--quick", "--json", "--backbone", "efficientnet_lite0", "--side", "272", "--device", "cpu"]
     done = CliRunner().invoke(command.main, arguments, catch_exceptions=False)
