@@ -18,12 +18,12 @@ WHOLE_ONLY = ("pfenet",)
 #: Settings that are shares, at least one, at least zero, and above zero.
 SHARES = (
     "weak_share", "smallest_object", "negative_share", "same_source_share", "withheld_share", "coarse_share",
-    "coarse_until", "whole_share", "final_whole", "ema",
+    "coarse_until", "whole_share", "final_whole", "ema", "texture_share",
 )  # fmt: skip
 COUNTS = (
     "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every"
 )  # fmt: skip
-NOT_NEGATIVE = ("held_out", "mosaics", "warmup", "weight_decay", "dice", "presence", "cached_views", "seed")
+NOT_NEGATIVE = ("held_out", "mosaics", "pasted", "warmup", "weight_decay", "dice", "presence", "cached_views", "seed")
 POSITIVE = ("learning_rate", "clip")
 
 
@@ -56,6 +56,9 @@ class TrainConfig:
         negative_share: share of pairs whose query was drawn for another class.
         same_source_share: share of batches whose classes all come from one source (hard negatives).
         mosaics: queries per batch made of four of its photos (small objects, several classes).
+        pasted: queries per batch with an object of one of its photos, small, in another photo.
+        texture_share: share of batches with one more class, which is a random piece of some photo in a random shape
+            on photos of the others.
         withheld_share: share of strong pairs whose support masks are withheld from the head, so that it learns to do
             with a class tag; the query's mask is learned from all the same.
         coarse_share, coarse_until: this share of batches, up to this share of the steps, is answered by levels 4 and 3
@@ -104,6 +107,8 @@ class TrainConfig:
     negative_share: float = 0.5
     same_source_share: float = 0.75
     mosaics: int = 2
+    pasted: int = 0
+    texture_share: float = 0.0
     withheld_share: float = 0.08
     coarse_share: float = 0.0
     coarse_until: float = 0.75
