@@ -42,12 +42,14 @@ class HeadConfig:
         backbone: a key of ``fscs_sdk.model.backbone.BACKBONES``.
         input_side: side of the square input in pixels.
         adapter: whether the file also holds an :class:`~fscs_sdk.model.adapter.Adapter`.
+        threshold: delta of eq. 2 in [0, 1] where nothing else is said.
     """
 
     method: str
     backbone: str
     input_side: int
     adapter: bool = False
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def load_network(
         options = hub_options(cache_dir=cache_dir, token=token, local_files_only=local_files_only)
         _load_found(network, files, head, options)
     learner, adapter = _load_learner(head, network.spec)
-    return FewShotNetwork(network, learner, head.config.input_side, adapter)
+    return FewShotNetwork(network, learner, head.config.input_side, adapter, head.config.threshold)
 
 
 def _load_learner(head: HeadFile, spec: BackboneSpec) -> tuple[nn.Module, Adapter | None]:
@@ -252,6 +254,8 @@ def _read_head(path: Path) -> HeadFile:
         texts = isinstance(config.method, str) and isinstance(config.backbone, str)
         if not texts or not isinstance(config.input_side, (int, float)) or not isinstance(config.adapter, bool):
             raise TypeError("two names, a number and a yes or no are needed")
+        if isinstance(config.threshold, bool) or not 0 <= config.threshold <= 1:
+            raise ValueError("the threshold must be a number from 0 to 1")
     except (ValueError, TypeError):
         raise ValueError(f"'{path}' is not a head of this SDK: its metadata does not describe one") from None
     if config.method not in HEADS or config.backbone not in BACKBONES or not _is_side(config.input_side):

@@ -23,8 +23,6 @@ from fscs_sdk.prediction import Prediction
 from fscs_sdk.supports import Shot, SupportSet, merge_thresholds, parse_supports
 from fscs_sdk.weights import locate
 
-#: delta of eq. 2 where nothing else is said.
-DEFAULT_THRESHOLD = 0.5
 #: Pairs in the head at once: enough to fill the device; on a CPU, whose cache holds one at best, one.
 PAIRS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 16}
 #: Support photos in the backbone at once.
@@ -149,20 +147,21 @@ class FewShotSegmenter:
         return cls(network, name=Path(name).stem, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
 
     def encode(
-        self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD
+        self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] | None = None
     ) -> SupportSet:
         """Pass every support photo through the backbone, once; the result can be used any number of times, and saved.
 
         Args:
             supports: class name -> ``[image, mask]``, a :class:`Shot`, or a list of shots; N classes, K may differ.
-            threshold: delta of eq. 2 in [0, 1], for all classes or by name (0.5 for those not named).
+            threshold: delta of eq. 2 in [0, 1], for all classes or by name; for those not named, the model's own.
 
         Raises:
             ValueError: a support that cannot be used; the message names it.
         """
         shots = parse_supports(supports)
         names = tuple(shots)
-        thresholds = merge_thresholds(names, threshold, torch.full((len(names),), DEFAULT_THRESHOLD))
+        own = torch.full((len(names),), self.network.threshold)
+        thresholds = own if threshold is None else merge_thresholds(names, threshold, own)
         photos, masks, tagged, class_index = [], [], [], []
         for index, (name, class_shots) in enumerate(shots.items()):
             for number, shot in enumerate(class_shots, start=1):

@@ -144,6 +144,21 @@ def test_weak_supports_are_tags_and_size_mistakes_are_named(
         EncodedPhotos(model, Wrong(data)).query("8_0")
 
 
+def test_every_model_is_measured_at_its_own_threshold(model: FewShotSegmenter, data: Path) -> None:
+    base = plain(model, 0.6)
+    own = {
+        name: FewShotSegmenter(dataclasses.replace(base.network, threshold=threshold), name=name, device="cpu")
+        for name, threshold in (("all", 0.0), ("none", 1.0))
+    }
+    settings = Settings(episodes=4)
+    dataset = LabelFolder(data)
+    recorded = describe(own, dataset, settings, benchmark="folder", folds=[1], baselines=False)
+    assert recorded["thresholds"] == [0.0, 1.0]
+    results = evaluate(own, dataset, settings, folds=[1], baselines=False, recorded=recorded)
+    assert [result.label for result in results] == ["all", "none"]
+    assert results[0].summary.exact_ratio + results[1].summary.exact_ratio == 100  # one is right where the other is not
+
+
 # ----------------------------------------------------------------------------------------------- going on
 
 
@@ -176,7 +191,7 @@ def test_an_interrupted_evaluation_goes_on_and_ends_the_same(
     model: FewShotSegmenter, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = resumable(model, data, None)
-    assert [row[0][1] for row in undisturbed] == ["a", "a, delta 0.7", "b", "b, delta 0.7"]
+    assert [row[0][1] for row in undisturbed] == ["a, delta 0.5", "a, delta 0.7", "b, delta 0.5", "b, delta 0.7"]
     out = tmp_path / "new" / "out"
     done = []
 
@@ -245,7 +260,7 @@ def result(task: Any, fold: int | None, **numbers: float) -> Result:
                          **numbers}, class_iou={3: 40.0}, class_accuracy={3: 85.0}, episodes=7)  # fmt: skip
     bounds = (1.0, 2.0)
     interval = Interval(bounds, bounds, bounds, bounds, {3: bounds}, {3: bounds})
-    return Result(task, fold, "net", 0.5 if task == "fs-cs" else None, summary, interval, {3: "cat|dog"})
+    return Result(task, fold, "net", None, summary, interval, {3: "cat|dog"})
 
 
 def test_every_task_shows_what_it_asks_for() -> None:

@@ -688,7 +688,7 @@ def test_several_shots_and_classes_keep_their_order(model):
     assert supports.tagged.tolist() == [False, False, True, True, False]
     assert supports.masks[supports.tagged].all()
     assert not supports.masks[~supports.tagged].all()
-    assert supports.thresholds.tolist() == [0.5, 0.5, 0.5]
+    assert supports.thresholds.tolist() == pytest.approx([model.network.threshold] * 3)
     for number, (value, seed) in enumerate([((photo(1), mask), 1), ((photo(2), mask), 2), (Shot(photo(3)), 3)]):
         single = model.encode({"b": [value]})
         for level, single_level in zip(supports.features, single.features, strict=True):
@@ -710,6 +710,14 @@ def test_encode_takes_thresholds_for_all_or_by_name():
     classes = {"dog": Shot(photo(1)), "cat": Shot(photo(2))}
     assert segmenter.encode(classes, threshold=0.25).thresholds.tolist() == [0.25, 0.25]
     assert segmenter.encode(classes, threshold={"cat": 1}).thresholds.tolist() == [0.5, 1.0]
+
+
+def test_without_a_threshold_it_is_the_models_own():
+    network = dataclasses.replace(toy().network, threshold=0.75)
+    segmenter = FewShotSegmenter(network, name="toy", device="cpu")
+    classes = {"dog": Shot(photo(1)), "cat": Shot(photo(2))}
+    assert segmenter.encode(classes).thresholds.tolist() == [0.75, 0.75]
+    assert segmenter.encode(classes, threshold={"cat": 1}).thresholds.tolist() == [0.75, 1.0]
 
 
 def test_names_lose_the_blanks_around_them():
@@ -846,7 +854,7 @@ def test_bad_supports_are_refused_before_anything_is_computed(supports, message)
         (float("nan"), "threshold of 'dog' is nan"),
         ("0.5", "threshold of 'dog' is '0.5'"),
         (True, "threshold of 'dog' is True"),
-        (None, "threshold of 'dog' is None"),
+        ({"dog": None}, "threshold of 'dog' is None"),
         ({"dog": 2}, "threshold of 'dog' is 2"),
         ({"cat": 0.5}, r"for 'cat', which is not one of the classes \['dog'\]"),
     ],

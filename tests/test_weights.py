@@ -32,7 +32,7 @@ from fscs_sdk.weights.verification import check_file
 
 EMBEDDED = PACKAGE_FOLDER / "assets" / "asnet-mini"
 CONFIG = {"method": "asnet", "backbone": "efficientnet_lite0", "input_side": 288, "adapter": True}
-BARE = CONFIG | {"adapter": False}
+BARE = CONFIG | {"adapter": False, "threshold": 0.5}
 
 
 @pytest.fixture
@@ -381,10 +381,17 @@ def test_a_saved_head_is_the_same_head(folder):
         save_head(path, head, HeadConfig(**BARE), dtype=dtype)
         assert_stored_as(path, dtype)
         network = load_network(ModelFiles(path, folder / BACKBONE_FILE))
-        assert network.input_side == 288
+        assert (network.input_side, network.threshold) == (288, 0.5)
         for name, tensor in network.head.state_dict().items():
             allowed = tolerance if tensor.numel() > LARGEST_EXACT else 0
             torch.testing.assert_close(tensor, head.state_dict()[name], rtol=allowed, atol=allowed)
+
+
+def test_a_head_names_its_threshold_and_an_older_one_has_the_papers(folder):
+    change(folder / HEAD_FILE, config=CONFIG | {"threshold": 0.7})
+    assert load(folder).network.threshold == 0.7
+    change(folder / HEAD_FILE, config=CONFIG)
+    assert load(folder).network.threshold == 0.5
 
 
 def test_a_head_is_saved_in_half_precision_with_its_description(tmp_path):
@@ -457,6 +464,10 @@ def test_a_file_cut_short_is_refused(folder, name, keep):
         CONFIG | {"backbone": ["resnet50"]},
         CONFIG | {"input_side": "288"},
         CONFIG | {"adapter": "no"},
+        CONFIG | {"threshold": 1.5},
+        CONFIG | {"threshold": "0.6"},
+        CONFIG | {"threshold": True},
+        CONFIG | {"threshold": None},
     ],
 )
 def test_a_head_without_a_description_is_refused(folder, config):

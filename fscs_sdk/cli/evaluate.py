@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NUMBER",
     type=click.FloatRange(0, 1),
-    help="Score that makes a class present; repeated, a row for each.  [default: 0.5]",
+    help="Score that makes a class present; repeated, a row for each.  [default: the model's]",
 )
 @click.option("--split", default="val", show_default=True, type=click.Choice(["val", "held-out"]), help="Which photos.")
 @click.option(

@@ -35,7 +35,7 @@ threshold_option = click.option(
     "thresholds",
     multiple=True,
     metavar="[CLASS=]NUMBER",
-    help="Score from 0 to 1 that makes a class present, for all or for one; may be repeated.  [default: 0.5]",
+    help="Score from 0 to 1 that makes a class present, for all or for one; may be repeated.  [default: the model's]",
 )
 
 

@@ -15,6 +15,8 @@ from fscs_sdk.model.correlation import Pyramid
 
 #: Logits per unit of similarity; it changes probabilities, but no presence and no 1-way mask.
 SLOPE = 20.0
+#: Where a head without weights is as likely right as wrong: its delta of eq. 2.
+UNDECIDED = 0.5
 LEVELS = 2
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk.evaluation.answers import answers
-from fscs_sdk.evaluation.baselines import SIMILARITIES, TrainingFree, similarity_map
+from fscs_sdk.evaluation.baselines import SIMILARITIES, UNDECIDED, TrainingFree, similarity_map
 from fscs_sdk.evaluation.datasets import Dataset
 from fscs_sdk.evaluation.datasets.labels import UNKNOWN
 from fscs_sdk.evaluation.encoding import EncodedPhotos
@@ -22,7 +22,7 @@ from fscs_sdk.evaluation.journal import Journal, open_journal
 from fscs_sdk.evaluation.metrics import IGNORED, Counts, Metrics
 from fscs_sdk.evaluation.results import Result
 from fscs_sdk.model.network import FewShotNetwork
-from fscs_sdk.segmenter import DEFAULT_THRESHOLD, FewShotSegmenter
+from fscs_sdk.segmenter import FewShotSegmenter
 
 Split = Literal["val", "held-out"]
 Pairs = list[tuple[str, int]]
@@ -44,7 +44,7 @@ class Settings:
         episodes: how many of each fold.
         split: ``held-out``: photos of the trn lists that our training leaves out, none of them on a val list.
         weak: supports are class tags: their masks are withheld.
-        thresholds: delta of eq. 2; for ``fs-cs`` every method is measured at each of them, () is 0.5.
+        thresholds: delta of eq. 2; for ``fs-cs`` every method is measured at each of them, () is its own.
         minimum_photos: classes with fewer photos in a list are not asked for.
 
     Raises:
@@ -71,8 +71,12 @@ class Settings:
 
     @property
     def deltas(self) -> tuple[float | None, ...]:
-        """The thresholds of a method's rows; None for a task without."""
-        return (self.thresholds or (DEFAULT_THRESHOLD,)) if self.task == "fs-cs" else (None,)
+        """The thresholds of a method's rows; None is the method's own, or a task without."""
+        return self.thresholds or (None,)
+
+    def thresholds_of(self, segmenter: FewShotSegmenter) -> list[float]:
+        """The thresholds that a method is measured at; none for a task without."""
+        return (list(self.thresholds) or [segmenter.network.threshold]) if self.task == "fs-cs" else []
 
 
 def evaluate(
@@ -141,7 +145,7 @@ def describe(
         "folds": list(folds),
         "lists": [sha256(text.encode()).hexdigest()[:12] for text in lists],
         **dataclasses.asdict(settings),
-        "thresholds": [delta for delta in settings.deltas if delta is not None],
+        "thresholds": sorted({delta for one in segmenters.values() for delta in settings.thresholds_of(one)}),
         "models": {name: segmenter.identity for name, segmenter in segmenters.items()},
         "baselines": baselines,
         "protocol": first.protocol,
@@ -211,7 +215,7 @@ def _measure(
             photos.query(episode.query),
             photos.supports(episode),
             task=settings.task,
-            thresholds=[delta for delta in settings.deltas if delta is not None],
+            thresholds=settings.thresholds_of(segmenter),
         )
         counts += [
             Metrics().update(
@@ -258,7 +262,7 @@ def _baselines(
     found = {}
     for name, (similarity, photos) in methods.items():
         head = TrainingFree(similarity, journal.thresholds[fold][name])
-        network = dataclasses.replace(photos.segmenter.network, head=head)
+        network = dataclasses.replace(photos.segmenter.network, head=head, threshold=UNDECIDED)
         found[name] = _with(photos.segmenter, network), photos
     return found
 

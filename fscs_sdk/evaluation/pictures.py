@@ -54,7 +54,7 @@ def write_pictures(
         out: the evaluation's folder; ``pictures/`` in it is for the pictures: of each fold strips (supports, truth,
             answer) of the ``count`` worst and typical episodes, and ``silhouettes.png``, the same without the photos.
         name: what the report calls the model.
-        segmenter: the evaluation's first model; its first threshold is taken.
+        segmenter: the evaluation's first model; of several thresholds the first is taken.
         recorded: what :func:`~fscs_sdk.evaluation.benchmark.describe` said of the evaluation.
 
     Returns:
@@ -66,7 +66,7 @@ def write_pictures(
     """
     check_task(settings)
     photos = EncodedPhotos(segmenter, dataset, weak=settings.weak)
-    delta = settings.deltas[0]
+    delta = settings.thresholds_of(segmenter)[0]
     all_judged = []
     with open_journal(out, recorded) as journal:
         for fold in folds:
@@ -80,7 +80,7 @@ def write_pictures(
                 labels = {photo: photos.labels(photo) for photo in used}
                 judged.append(judge(episode, journal.episodes[fold, index][0], labels))
             title = "all" if fold is None else f"fold{fold}"
-            _draw_fold(out / PICTURES / title, judged, _Artist(photos, float(delta or 0)), count)
+            _draw_fold(out / PICTURES / title, judged, _Artist(photos, delta), count)
             all_judged += judged
     path = out / PICTURES / REPORT
     text = f"# Failures of {name}\n\n{_EXPLAINED}\n{report(all_judged, dataset.names)}"

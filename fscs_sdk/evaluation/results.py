@@ -24,8 +24,6 @@ _WITH_INTERVAL = ("ER %", "mIoU %")
 _PRESENCE, _MASKS = ("ER %", "accuracy %"), ("mIoU %", "FB-IoU %")
 #: FS-S does not ask for presence, FS-C not for masks.
 _COLUMNS: Mapping[Task, tuple[str, ...]] = {"fs-cs": (*_PRESENCE, *_MASKS), "fs-s": _MASKS, "fs-c": _PRESENCE}
-#: delta that is not worth naming in the table.
-_USUAL_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Result:
 
     Attributes:
         fold: None where the data has none.
-        threshold: delta of eq. 2; None where the task has none.
+        threshold: delta of eq. 2; None is the method's own, or a task without.
         classes: names by class id.
     """
 
@@ -48,8 +46,8 @@ class Result:
 
     @property
     def label(self) -> str:
-        """The method, with its threshold where that is not 0.5."""
-        return self.method if self.threshold in (None, _USUAL_THRESHOLD) else f"{self.method}, delta {self.threshold:g}"
+        """The method, with its threshold where that is not its own."""
+        return self.method if self.threshold is None else f"{self.method}, delta {self.threshold:g}"
 
     def cells(self) -> list[str]:
         """Texts under :func:`header`."""

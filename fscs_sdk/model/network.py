@@ -30,12 +30,14 @@ class FewShotNetwork:
         head: e.g. :class:`~.asnet.ASNet`.
         input_side: photos enter as ``input_side`` x ``input_side`` pixels.
         adapter: what the backbone's maps pass before they are compared, or None.
+        threshold: delta of eq. 2 where nothing else is said; the paper's is 0.5.
     """
 
     backbone: Backbone
     head: Head
     input_side: int
     adapter: Adapter | None = None
+    threshold: float = 0.5
 
     @property
     def parts(self) -> tuple[nn.Module, ...]:

@@ -18,7 +18,7 @@ WHOLE_ONLY = ("pfenet",)
 #: Settings that are shares, at least one, at least zero, and above zero.
 SHARES = (
     "weak_share", "smallest_object", "negative_share", "same_source_share", "withheld_share", "coarse_share",
-    "coarse_until", "whole_share", "final_whole", "ema", "texture_share",
+    "coarse_until", "whole_share", "final_whole", "ema", "texture_share", "threshold",
 )  # fmt: skip
 COUNTS = (
     "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every"
@@ -33,6 +33,7 @@ class TrainConfig:
 
     Attributes:
         head: a key of ``fscs_sdk.model.heads.HEADS``.
+        threshold: delta of eq. 2 that the head's file names, for callers that name none; training does not use it.
         task: ``fs-cs``: a share of the queries do not show the class. ``fs-s``: conventional few-shot segmentation, all
             do, so presence is not learned.
         labels: ``strong``: masks. ``weak``: class tags; masks are used nowhere, not even by the augmentation.
@@ -79,6 +80,7 @@ class TrainConfig:
     """
 
     head: str = "asnet"
+    threshold: float = 0.5
     task: Task = "fs-cs"
     labels: Labels = "strong"
     weak_share: float = 0.5

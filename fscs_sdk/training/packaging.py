@@ -68,9 +68,9 @@ def export_head(run: Path, path: Path) -> FewShotNetwork:
     backbone = Backbone(config.backbone)
     load_backbone_weights(backbone, PACKAGE_FOLDER / TRUNK_FILE)
     head, adapter = _read_run(run, config, backbone)
-    description = HeadConfig(config.head, config.backbone, config.side, adapter=adapter is not None)
+    description = HeadConfig(config.head, config.backbone, config.side, adapter is not None, config.threshold)
     save_head(path, head, description, adapter=adapter, backbone=weights_of(backbone.network))
-    return FewShotNetwork(backbone, head, config.side, adapter)
+    return FewShotNetwork(backbone, head, config.side, adapter, config.threshold)
 
 
 def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Module, Adapter | None]:

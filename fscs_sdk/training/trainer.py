@@ -300,7 +300,7 @@ class Trainer:
     def description(self) -> HeadConfig:
         """What the head's file says of it."""
         config = self.config
-        return HeadConfig(config.head, config.backbone, config.side, adapter=self.adapter is not None)
+        return HeadConfig(config.head, config.backbone, config.side, self.adapter is not None, config.threshold)
 
     def _resume(self, backbone: Mapping[str, Tensor]) -> None:
         path = self.folder / CHECKPOINT_FILE
