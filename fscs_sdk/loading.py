@@ -42,7 +42,7 @@ class HeadConfig:
         backbone: a key of ``fscs_sdk.model.backbone.BACKBONES``.
         input_side: side of the square input in pixels.
         adapter: whether the file also holds an :class:`~fscs_sdk.model.adapter.Adapter`.
-        threshold: delta of eq. 2 in [0, 1] where nothing else is said.
+        threshold, close_up: in [0, 1], as in :class:`~fscs_sdk.model.network.FewShotNetwork`.
     """
 
     method: str
@@ -50,6 +50,7 @@ class HeadConfig:
     input_side: int
     adapter: bool = False
     threshold: float = 0.5
+    close_up: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def load_network(
         options = hub_options(cache_dir=cache_dir, token=token, local_files_only=local_files_only)
         _load_found(network, files, head, options)
     learner, adapter = _load_learner(head, network.spec)
-    return FewShotNetwork(network, learner, head.config.input_side, adapter, head.config.threshold)
+    config = head.config
+    return FewShotNetwork(network, learner, config.input_side, adapter, config.threshold, config.close_up)
 
 
 def _load_learner(head: HeadFile, spec: BackboneSpec) -> tuple[nn.Module, Adapter | None]:
@@ -254,8 +256,9 @@ def _read_head(path: Path) -> HeadFile:
         texts = isinstance(config.method, str) and isinstance(config.backbone, str)
         if not texts or not isinstance(config.input_side, (int, float)) or not isinstance(config.adapter, bool):
             raise TypeError("two names, a number and a yes or no are needed")
-        if isinstance(config.threshold, bool) or not 0 <= config.threshold <= 1:
-            raise ValueError("the threshold must be a number from 0 to 1")
+        for share in (config.threshold, config.close_up):
+            if isinstance(share, bool) or not 0 <= share <= 1:
+                raise ValueError("threshold and close_up must be numbers from 0 to 1")
     except (ValueError, TypeError):
         raise ValueError(f"'{path}' is not a head of this SDK: its metadata does not describe one") from None
     if config.method not in HEADS or config.backbone not in BACKBONES or not _is_side(config.input_side):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fscs_sdk.images import ImageSource, read_image, read_mask, resize_image, resize_mask
+from fscs_sdk.images import ImageSource, close_up, read_image, read_mask, resize_image, resize_mask
 from fscs_sdk.loading import load_network
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
@@ -153,6 +153,7 @@ class FewShotSegmenter:
 
         Args:
             supports: class name -> ``[image, mask]``, a :class:`Shot`, or a list of shots; N classes, K may differ.
+                Where the model says so (those that ship do), a photo is cropped around an object that is small in it.
             threshold: delta of eq. 2 in [0, 1], for all classes or by name; for those not named, the model's own.
 
         Raises:
@@ -370,6 +371,7 @@ class FewShotSegmenter:
         if shot.mask is None:
             return self._resize(image), np.ones((side, side), dtype=np.bool_)
         mask = read_mask(shot.mask, size=image.shape[:2], label=f"the mask of {label}")
+        image, mask = close_up(image, mask, self.network.close_up)
         return self._resize(image), resize_mask(mask, side)
 
     def _encode_photos(self, photos: list[NDArray[np.uint8]]) -> tuple[tuple[Tensor, ...], ...]:

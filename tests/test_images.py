@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fscs_sdk import images
-from fscs_sdk.images import ImageError, ImageWarning, read_image, read_mask, resize_image, resize_mask
+from fscs_sdk.images import ImageError, ImageWarning, close_up, read_image, read_mask, resize_image, resize_mask
 
 quick = settings(max_examples=60, deadline=None, database=None)
 fuzz = settings(
@@ -1008,3 +1008,34 @@ def test_resizing_refuses_what_is_no_photo():
     for call in (lambda: resize_image(noise(0, 9, 9, 3), 0), lambda: resize_mask(a_blob(), -1)):
         with pytest.raises(ImageError, match="at least 1"):
             call()
+
+
+# ------------------------------------------------------------------------------------------------------- close-ups
+
+
+@given(
+    size=st.tuples(st.integers(8, 90), st.integers(8, 90)),
+    box=st.tuples(*[st.floats(0, 1)] * 4),
+    below=st.floats(0, 1),
+)
+def test_a_close_up_keeps_the_object_and_its_surroundings(size, box, below):
+    (height, width), (top, left, tall, wide) = size, box
+    mask = np.zeros(size, dtype=bool)
+    y, x = int(top * (height - 1)), int(left * (width - 1))
+    mask[y : y + 1 + int(tall * height), x : x + 1 + int(wide * width)] = True
+    image = np.dstack([*np.indices(size), mask]).astype(np.uint8)
+    kept, inside = close_up(image, mask, below)
+    assert kept.shape[:2] == inside.shape
+    assert inside.sum() == mask.sum()
+    np.testing.assert_array_equal(kept[..., 2], inside)
+    rows, columns = mask.any(axis=1).sum(), mask.any(axis=0).sum()
+    if rows >= below * height or columns >= below * width:
+        assert kept.shape == image.shape
+    else:
+        side = 2 * max(rows, columns)
+        assert kept.shape[:2] == (min(side, height), min(side, width))
+
+
+def test_a_close_up_of_nothing_is_the_whole_photo():
+    image, nothing = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), dtype=bool)
+    assert close_up(image, nothing, 1.0)[0] is image

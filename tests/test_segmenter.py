@@ -712,6 +712,21 @@ def test_encode_takes_thresholds_for_all_or_by_name():
     assert segmenter.encode(classes, threshold={"cat": 1}).thresholds.tolist() == [0.5, 1.0]
 
 
+def test_an_object_that_is_small_in_its_photo_is_seen_close_up_where_the_model_says_so():
+    big = np.random.default_rng(0).integers(0, 256, (400, 300, 3), dtype=np.uint8)
+    mask = np.zeros((400, 300), dtype=bool)
+    mask[100:140, 200:260] = True
+    whole, near = toy(), FewShotSegmenter(dataclasses.replace(toy().network, close_up=0.4), name="toy", device="cpu")
+    cropped = {"dog": [big[60:180, 170:290], mask[60:180, 170:290]]}
+    found, wanted = near.encode({"dog": [big, mask]}), whole.encode(cropped)
+    torch.testing.assert_close(found.features, wanted.features)
+    assert torch.equal(found.masks, wanted.masks)
+    assert not torch.equal(found.masks, whole.encode({"dog": [big, mask]}).masks)
+    assert near.identity != whole.identity
+    tagged = {"dog": Shot(big)}
+    torch.testing.assert_close(near.encode(tagged).features, whole.encode(tagged).features)
+
+
 def test_without_a_threshold_it_is_the_models_own():
     network = dataclasses.replace(toy().network, threshold=0.75)
     segmenter = FewShotSegmenter(network, name="toy", device="cpu")

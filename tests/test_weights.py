@@ -32,7 +32,7 @@ from fscs_sdk.weights.verification import check_file
 
 EMBEDDED = PACKAGE_FOLDER / "assets" / "asnet-mini"
 CONFIG = {"method": "asnet", "backbone": "efficientnet_lite0", "input_side": 288, "adapter": True}
-BARE = CONFIG | {"adapter": False, "threshold": 0.5}
+BARE = CONFIG | {"adapter": False, "threshold": 0.5, "close_up": 0.0}
 
 
 @pytest.fixture
@@ -468,6 +468,7 @@ def test_a_file_cut_short_is_refused(folder, name, keep):
         CONFIG | {"threshold": "0.6"},
         CONFIG | {"threshold": True},
         CONFIG | {"threshold": None},
+        CONFIG | {"close_up": -0.1},
     ],
 )
 def test_a_head_without_a_description_is_refused(folder, config):

@@ -31,6 +31,8 @@ class FewShotNetwork:
         input_side: photos enter as ``input_side`` x ``input_side`` pixels.
         adapter: what the backbone's maps pass before they are compared, or None.
         threshold: delta of eq. 2 where nothing else is said; the paper's is 0.5.
+        close_up: support photos are cropped around an object whose box is shorter than this share of the photo both
+            ways (:func:`fscs_sdk.images.close_up`); 0 = never, as in the paper.
     """
 
     backbone: Backbone
@@ -38,6 +40,7 @@ class FewShotNetwork:
     input_side: int
     adapter: Adapter | None = None
     threshold: float = 0.5
+    close_up: float = 0.0
 
     @property
     def parts(self) -> tuple[nn.Module, ...]:
@@ -74,8 +77,8 @@ class FewShotNetwork:
         return torch.cat(parts)
 
     def fingerprint(self) -> str:
-        """12 hexadecimal digits that change when any weight or the input side does."""
-        digest = sha256(str(self.input_side).encode())
+        """12 hexadecimal digits that change when any weight does, or what photos pass before the backbone."""
+        digest = sha256(str((self.input_side, self.close_up) if self.close_up else self.input_side).encode())
         for part in self.parts:
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())

@@ -18,7 +18,7 @@ WHOLE_ONLY = ("pfenet",)
 #: Settings that are shares, at least one, at least zero, and above zero.
 SHARES = (
     "weak_share", "smallest_object", "negative_share", "same_source_share", "withheld_share", "coarse_share",
-    "coarse_until", "whole_share", "final_whole", "ema", "texture_share", "threshold",
+    "coarse_until", "whole_share", "final_whole", "ema", "texture_share", "threshold", "close_up",
 )  # fmt: skip
 COUNTS = (
     "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every"
@@ -33,7 +33,7 @@ class TrainConfig:
 
     Attributes:
         head: a key of ``fscs_sdk.model.heads.HEADS``.
-        threshold: delta of eq. 2 that the head's file names, for callers that name none; training does not use it.
+        threshold, close_up: what the head's file says of them (see ``FewShotNetwork``); training does not use them.
         task: ``fs-cs``: a share of the queries do not show the class. ``fs-s``: conventional few-shot segmentation, all
             do, so presence is not learned.
         labels: ``strong``: masks. ``weak``: class tags; masks are used nowhere, not even by the augmentation.
@@ -81,6 +81,7 @@ class TrainConfig:
 
     head: str = "asnet"
     threshold: float = 0.5
+    close_up: float = 0.0
     task: Task = "fs-cs"
     labels: Labels = "strong"
     weak_share: float = 0.5

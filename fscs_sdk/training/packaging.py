@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
-from fscs_sdk.loading import ADAPTER_PREFIX, HeadConfig, save_head, weights_of, write_tensors
+from fscs_sdk.loading import ADAPTER_PREFIX, save_head, weights_of, write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.heads import build_head, map_channels
@@ -18,7 +18,7 @@ from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.segmenter import FewShotSegmenter
 from fscs_sdk.training.backbones import load_backbone_weights
 from fscs_sdk.training.config import TrainConfig
-from fscs_sdk.training.trainer import CONFIG_FILE
+from fscs_sdk.training.trainer import CONFIG_FILE, head_config
 from fscs_sdk.training.trunk import load_lite0
 from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER
 
@@ -68,9 +68,9 @@ def export_head(run: Path, path: Path) -> FewShotNetwork:
     backbone = Backbone(config.backbone)
     load_backbone_weights(backbone, PACKAGE_FOLDER / TRUNK_FILE)
     head, adapter = _read_run(run, config, backbone)
-    description = HeadConfig(config.head, config.backbone, config.side, adapter is not None, config.threshold)
+    description = head_config(config, adapter=adapter is not None)
     save_head(path, head, description, adapter=adapter, backbone=weights_of(backbone.network))
-    return FewShotNetwork(backbone, head, config.side, adapter, config.threshold)
+    return FewShotNetwork(backbone, head, config.side, adapter, config.threshold, config.close_up)
 
 
 def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Module, Adapter | None]:

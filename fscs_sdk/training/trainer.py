@@ -289,18 +289,13 @@ class Trainer:
         if self.adapter is not None:
             stored = self.adapter.state_dict(prefix=ADAPTER_PREFIX)
             tensors |= {name: tensor.float().cpu() for name, tensor in stored.items()}
+        described = head_config(self.config, adapter=self.adapter is not None)
         metadata = {
-            METADATA_KEY: json.dumps(asdict(self.description), sort_keys=True),
+            METADATA_KEY: json.dumps(asdict(described), sort_keys=True),
             FINGERPRINT_KEY: self.fingerprint,
             SETTINGS_KEY: self.config.to_json(),
         }
         write_tensors(self.folder / HEAD_FILE, tensors, metadata)
-
-    @property
-    def description(self) -> HeadConfig:
-        """What the head's file says of it."""
-        config = self.config
-        return HeadConfig(config.head, config.backbone, config.side, self.adapter is not None, config.threshold)
 
     def _resume(self, backbone: Mapping[str, Tensor]) -> None:
         path = self.folder / CHECKPOINT_FILE
@@ -327,6 +322,11 @@ class Trainer:
                 f"'{self.folder / CHECKPOINT_FILE}' was trained {'without an' if recorded is None else 'with another'} "
                 "adapter; give what it began with (--adapter), or begin in another folder"
             )
+
+
+def head_config(config: TrainConfig, *, adapter: bool) -> HeadConfig:
+    """What the file of a run's head says of it."""
+    return HeadConfig(config.head, config.backbone, config.side, adapter, config.threshold, config.close_up)
 
 
 def _parameter_groups(head: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
