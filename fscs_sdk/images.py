@@ -188,7 +188,12 @@ def close_up(
     as the box's longer side and no larger than the photo. Not in the paper, which takes photos whole.
 
     Args:
+        image: uint8 (H, W, 3).
+        mask: bool (H, W), of any number of parts; one box is put around all. An empty one leaves the photo whole.
         below: share of the photo's height and width, 0 to 1; 0 leaves every photo whole.
+
+    Returns:
+        Views of both, (h, w, 3) and (h, w).
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):

@@ -141,7 +141,9 @@ def load_network(
         _load_found(network, files, head, options)
     learner, adapter = _load_learner(head, network.spec)
     config = head.config
-    return FewShotNetwork(network, learner, config.input_side, adapter, config.threshold, config.close_up)
+    return FewShotNetwork(
+        network, learner, config.input_side, adapter, threshold=config.threshold, close_up=config.close_up
+    )
 
 
 def _load_learner(head: HeadFile, spec: BackboneSpec) -> tuple[nn.Module, Adapter | None]:

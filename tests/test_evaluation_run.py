@@ -131,7 +131,12 @@ def test_weak_supports_are_tags_and_size_mistakes_are_named(
     assert weak.supports(episode).tagged.all()
     assert bool(weak.supports(episode).masks.all())
     head = TrainingFree(nearest_feature, 0.5)
-    for change, same in ({"head": head}, True), ({"head": head, "adapter": None}, False), ({"input_side": 304}, False):
+    for change, same in (
+        ({"head": head, "threshold": 0.9}, True),
+        ({"head": head, "adapter": None}, False),
+        ({"input_side": 304}, False),
+        ({"close_up": 0.9}, False),
+    ):
         network = dataclasses.replace(model.network, **change)
         dtype = str(model.dtype).removeprefix("torch.")
         assert strong.serves(FewShotSegmenter(network, name="other", device="cpu", dtype=dtype)) == same
@@ -153,7 +158,7 @@ def test_every_model_is_measured_at_its_own_threshold(model: FewShotSegmenter, d
     settings = Settings(episodes=4)
     dataset = LabelFolder(data)
     recorded = describe(own, dataset, settings, benchmark="folder", folds=[1], baselines=False)
-    assert recorded["thresholds"] == [0.0, 1.0]
+    assert recorded["thresholds"] == {"all": [0.0], "none": [1.0]}
     results = evaluate(own, dataset, settings, folds=[1], baselines=False, recorded=recorded)
     assert [result.label for result in results] == ["all", "none"]
     assert results[0].summary.exact_ratio + results[1].summary.exact_ratio == 100  # one is right where the other is not

@@ -145,7 +145,7 @@ def test_every_head_in_the_package_is_the_one_that_is_described():
                 with safe_open(PACKAGE_FOLDER / source.path, framework="numpy") as file:
                     described = json.loads(file.metadata()["fscs_head"])
                 assert described.pop("adapter")  # what ships has one
-                chosen = {"threshold": 0.6, "close_up": 0.4}  # on photos held out from training
+                chosen = {"threshold": 0.6, "close_up": 0.4}
                 assert {key: described.pop(key) for key in chosen} == chosen
                 assert described == {key: entry[key] for key in ("method", "backbone", "input_side")}
 

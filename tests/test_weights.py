@@ -387,11 +387,11 @@ def test_a_saved_head_is_the_same_head(folder):
             torch.testing.assert_close(tensor, head.state_dict()[name], rtol=allowed, atol=allowed)
 
 
-def test_a_head_names_its_threshold_and_an_older_one_has_the_papers(folder):
-    change(folder / HEAD_FILE, config=CONFIG | {"threshold": 0.7})
-    assert load(folder).network.threshold == 0.7
-    change(folder / HEAD_FILE, config=CONFIG)
-    assert load(folder).network.threshold == 0.5
+def test_a_head_says_how_it_is_asked_and_an_older_one_is_asked_as_in_the_paper(folder):
+    for said, expected in ({"threshold": 0.7, "close_up": 0.25}, (0.7, 0.25)), ({}, (0.5, 0.0)):
+        change(folder / HEAD_FILE, config=CONFIG | said)
+        network = load(folder).network
+        assert (network.threshold, network.close_up) == expected
 
 
 def test_a_head_is_saved_in_half_precision_with_its_description(tmp_path):

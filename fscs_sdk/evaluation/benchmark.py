@@ -145,7 +145,7 @@ def describe(
         "folds": list(folds),
         "lists": [sha256(text.encode()).hexdigest()[:12] for text in lists],
         **dataclasses.asdict(settings),
-        "thresholds": sorted({delta for one in segmenters.values() for delta in settings.thresholds_of(one)}),
+        "thresholds": {name: settings.thresholds_of(segmenter) for name, segmenter in segmenters.items()},
         "models": {name: segmenter.identity for name, segmenter in segmenters.items()},
         "baselines": baselines,
         "protocol": first.protocol,

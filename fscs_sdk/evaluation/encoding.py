@@ -33,7 +33,7 @@ class EncodedPhotos:
         network, another = self.segmenter.network, other.network
         return (
             network.backbone.name == another.backbone.name
-            and network.input_side == another.input_side
+            and (network.input_side, network.close_up) == (another.input_side, another.close_up)
             and self.segmenter.dtype == other.dtype
             and _equal(network.backbone, another.backbone)
             and _equal(network.adapter, another.adapter)

@@ -70,7 +70,7 @@ def export_head(run: Path, path: Path) -> FewShotNetwork:
     head, adapter = _read_run(run, config, backbone)
     description = head_config(config, adapter=adapter is not None)
     save_head(path, head, description, adapter=adapter, backbone=weights_of(backbone.network))
-    return FewShotNetwork(backbone, head, config.side, adapter, config.threshold, config.close_up)
+    return FewShotNetwork(backbone, head, config.side, adapter, threshold=config.threshold, close_up=config.close_up)
 
 
 def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Module, Adapter | None]:

@@ -326,7 +326,9 @@ class Trainer:
 
 def head_config(config: TrainConfig, *, adapter: bool) -> HeadConfig:
     """What the file of a run's head says of it."""
-    return HeadConfig(config.head, config.backbone, config.side, adapter, config.threshold, config.close_up)
+    return HeadConfig(
+        config.head, config.backbone, config.side, adapter, threshold=config.threshold, close_up=config.close_up
+    )
 
 
 def _parameter_groups(head: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
