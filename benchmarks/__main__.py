@@ -10,7 +10,7 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.curves import curves, draw
+from benchmarks.cost import curves, draw
 from benchmarks.measure import SHIPPED, Model, agreement, first_answer, measure, peak_memory, shipped_rates, stages
 from benchmarks.roofline import copy_rate, product_rate
 from benchmarks.workloads import WORKLOADS

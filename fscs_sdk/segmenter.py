@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.images import ImageSource, close_up, read_image, read_mask, resize_image, resize_mask
-from fscs_sdk.loading import load_network
 from fscs_sdk.model.asnet import ASNet
+from fscs_sdk.model.fast.cpu import has_onednn
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
-from fscs_sdk.model.kernels import has_onednn
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
-from fscs_sdk.overlap import Transfers, ahead, one_behind
 from fscs_sdk.prediction import Prediction
+from fscs_sdk.streaming import Transfers, ahead, one_behind
 from fscs_sdk.supports import Shot, SupportSet, merge_thresholds, parse_supports
-from fscs_sdk.weights import locate
+from fscs_sdk.weights import locate_model
 
 #: Pairs in the head at once: enough to fill the device; on a CPU, whose cache holds one at best, one.
 PAIRS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 16}
@@ -136,7 +136,9 @@ class FewShotSegmenter:
             ValueError: no such model, or files that are damaged or do not fit together.
             OSError: files cannot be read or downloaded.
         """
-        files = locate(name, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
+        files = locate_model(
+            name, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+        )
         network = load_network(
             files,
             backbone=None if backbone is None else Path(backbone),

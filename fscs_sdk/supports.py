@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fscs_sdk.files import write_atomically
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.images import ImageSource, MaskSource
 
 FORMAT_VERSION = 1

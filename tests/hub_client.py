@@ -5,8 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from fscs_sdk.weights import entries, fetch, locate, models
-from fscs_sdk.weights.entries import parse_file
+from fscs_sdk.weights import fetch, locate_model, manifest
+from fscs_sdk.weights import locate as models
+from fscs_sdk.weights.manifest import parse_file
 
 _sleep = time.sleep
 
@@ -27,17 +28,17 @@ def fetch_limited(entry, limit, **options):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def locate_model(name, **options):
-    files = locate(name, **options)
+def locate(name, **options):
+    files = locate_model(name, **options)
     return [str(files.head), str(files.backbone)]
 
 
 def verify(name, **options):
-    return [[finding.role, str(finding.path), finding.wrong] for finding in models.verify(name, **options)]
+    return [[finding.role, str(finding.path), finding.wrong] for finding in locating.verify(name, **options)]
 
 
 def use_manifest(path):
-    entries.MANIFEST_PLACES = (Path(path),)
+    manifest.MANIFEST_PLACES = (Path(path),)
 
 
 def command(*arguments):
@@ -54,7 +55,7 @@ def main():
 
     huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1 << 14  # the files here are small
     time.sleep = lambda seconds: _sleep(min(seconds, 0.02))
-    calls = {call.__name__: call for call in (fetch_file, fetch_limited, locate_model, verify, use_manifest, command)}
+    calls = {call.__name__: call for call in (fetch_file, fetch_limited, locate, verify, use_manifest, command)}
     for line in sys.stdin:
         asked = json.loads(line)
         try:

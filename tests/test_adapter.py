@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fscs_sdk import FewShotSegmenter
+from fscs_sdk.checkpoints.head import HeadConfig, save_head
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
-from fscs_sdk.loading import HeadConfig, save_head
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.heads import map_channels
 from fscs_sdk.model.network import FewShotNetwork
-from fscs_sdk.training.adapter import PURITY, TEMPERATURE, Cells, cell_labels, contrastive_loss, train_affine
+from fscs_sdk.training.contrastive import PURITY, TEMPERATURE, Cells, cell_labels, contrastive_loss, train_affine
 from fscs_sdk.weights import BACKBONE_FILE, PACKAGE_FOLDER
 
 

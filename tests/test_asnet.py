@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import reference
-from fscs_sdk.convert import learner_from_authors
+from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.model.asnet import SUPPORT_SIDES, ASNet
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.correlation import query_pyramid, support_pyramid

@@ -17,21 +17,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fscs_sdk import FewShotSegmenter
-from fscs_sdk.fingerprint import differences, fingerprint
-from fscs_sdk.loading import (
-    FINGERPRINT_KEY,
-    METADATA_KEY,
-    HeadConfig,
-    load_network,
-    read_backbone,
-    save_head,
-    weights_of,
-)
+from fscs_sdk.checkpoints.assembly import load_network, read_backbone
+from fscs_sdk.checkpoints.fingerprint import differences, fingerprint
+from fscs_sdk.checkpoints.head import FINGERPRINT_KEY, METADATA_KEY, HeadConfig, save_head
+from fscs_sdk.checkpoints.tensors import weights_of
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.backbone import BACKBONES, Backbone
-from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, ModelFiles, backbones
-from fscs_sdk.weights.backbones import backbone_file, describe_sources, feature_name, feature_tensors
-from fscs_sdk.weights.entries import HubSource, TorchvisionSource, WeightFile, backbone_entries, backbone_weights
+from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, ModelFiles
+from fscs_sdk.weights import imagenet as backbones
+from fscs_sdk.weights.imagenet import backbone_file, describe_sources, feature_name, feature_tensors
+from fscs_sdk.weights.manifest import HubSource, TorchvisionSource, WeightFile, backbone_entries, backbone_weights
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights" / "densenet169_imagenet_features.safetensors"
 EMBEDDED = PACKAGE_FOLDER / "assets" / "asnet-mini"

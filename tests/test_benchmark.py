@@ -8,10 +8,10 @@ import torch
 
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.evaluation import benchmark
-from fscs_sdk.evaluation.baselines import SIMILARITIES, TrainingFree, mean_prototype, nearest_feature
 from fscs_sdk.evaluation.benchmark import Settings, episode_target, evaluate
 from fscs_sdk.evaluation.datasets import LabelFolder
 from fscs_sdk.evaluation.episodes import is_held_out
+from fscs_sdk.evaluation.training_free import SIMILARITIES, TrainingFree, mean_prototype, nearest_feature
 from test_cli import make_benchmark
 
 

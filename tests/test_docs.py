@@ -6,7 +6,7 @@ import pytest
 
 from fscs_sdk.cli import SECTIONS
 from fscs_sdk.formats import WRITERS
-from fscs_sdk.weights import manifest
+from fscs_sdk.weights import read_manifest
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [command for section in SECTIONS.values() for command in section]
@@ -26,8 +26,8 @@ def test_every_format_is_in_the_guide() -> None:
 
 
 def test_the_readme_quotes_the_manifests_figures() -> None:
-    figure = manifest()["asnet-mini"]["figures"][0]
+    figure = read_manifest()["asnet-mini"]["figures"][0]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    base = manifest()["asnet-base"]["figures"][0]
+    base = read_manifest()["asnet-base"]["figures"][0]
     for name, row in {"asnet-mini": figure, "asnet-base": base, **figure["baselines"]}.items():
         assert f"| mean | {name} | {row['exact_ratio']} | {row['accuracy']} | {row['mean_iou']} |" in text

@@ -14,12 +14,12 @@ from PIL import Image
 from conftest import SHARED, photo
 from fscs_sdk.evaluation.benchmark import Settings, pairs_of
 from fscs_sdk.evaluation.datasets import BENCHMARKS
-from fscs_sdk.evaluation.datasets.coco import Coco20i
-from fscs_sdk.evaluation.datasets.folder import LabelFolder, read_class_names
+from fscs_sdk.evaluation.datasets.coco20i import Coco20i
 from fscs_sdk.evaluation.datasets.fss import FSS1000
 from fscs_sdk.evaluation.datasets.labels import UNKNOWN, classes_in, read_labels
 from fscs_sdk.evaluation.datasets.lists import SplitLists
-from fscs_sdk.evaluation.datasets.pascal import Pascal5i
+from fscs_sdk.evaluation.datasets.masked_folder import LabelFolder, read_class_names
+from fscs_sdk.evaluation.datasets.pascal5i import Pascal5i
 from fscs_sdk.evaluation.datasets.voc_animals import open_voc_animals
 from fscs_sdk.evaluation.episodes import read_split
 

@@ -18,13 +18,13 @@ from fscs_sdk.cli import main
 from fscs_sdk.cli.evaluate import evaluate as command
 from fscs_sdk.evaluation import benchmark
 from fscs_sdk.evaluation.answers import answers
-from fscs_sdk.evaluation.baselines import TrainingFree, nearest_feature
 from fscs_sdk.evaluation.benchmark import Settings, describe, evaluate
 from fscs_sdk.evaluation.datasets import BENCHMARKS, LabelFolder
-from fscs_sdk.evaluation.encoding import EncodedPhotos
-from fscs_sdk.evaluation.journal import JOURNAL, open_journal
 from fscs_sdk.evaluation.metrics import Interval, Metrics, Summary
+from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.evaluation.results import Result, header, rows, write_results
+from fscs_sdk.evaluation.tally import JOURNAL, open_journal
+from fscs_sdk.evaluation.training_free import TrainingFree, nearest_feature
 from test_cli import make_benchmark
 
 

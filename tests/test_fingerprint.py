@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fscs_sdk.fingerprint import TOLERANCE, check_fingerprint, differences, fingerprint
+from fscs_sdk.checkpoints.fingerprint import TOLERANCE, check_fingerprint, differences, fingerprint
 from fscs_sdk.weights import PACKAGE_FOLDER
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights" / "densenet169_imagenet_features.safetensors"

@@ -18,7 +18,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import fscs_sdk.files
+import fscs_sdk.atomic
 import fscs_sdk.folder.pipeline
 from fscs_sdk import FewShotSegmenter, Prediction
 from fscs_sdk.folder import InputsError, Record, Summary, merge_journals, plan_folder, predict_folder, read_journal
@@ -509,7 +509,7 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(photos, tmp_path, ou
             raise OSError(errno.ENOSPC, "No space left on device", "temporary")
         replace(*arguments)
 
-    monkeypatch.setattr(fscs_sdk.files.os, "replace", full)
+    monkeypatch.setattr(fscs_sdk.atomic.os, "replace", full)
     with pytest.raises(OSError, match="No space left") as caught:
         run(photos, out, workers=1)
     assert caught.value.errno == errno.ENOSPC

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot
-from fscs_sdk.loading import METADATA_KEY, HeadConfig, load_network, save_head, write_tensors
+from fscs_sdk.checkpoints.assembly import load_network
+from fscs_sdk.checkpoints.head import METADATA_KEY, HeadConfig, save_head
+from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.model.backbone import BACKBONES
 from fscs_sdk.model.correlation import query_pyramid, support_pyramid
 from fscs_sdk.model.heads import HEADS, build_head, map_channels

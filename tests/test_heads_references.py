@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk.model.asnet import ASNet
-from fscs_sdk.model.asnet_ablations import UnmaskedASNet, attend_locally
+from fscs_sdk.model.baselines.ablations import UnmaskedASNet, attend_locally
+from fscs_sdk.model.baselines.hsnet import LEVEL_2, LEVEL_3, LEVEL_4, WIDTHS, CenterPivotConv4d, SqueezingBlock
+from fscs_sdk.model.baselines.panet import PANet, prototypes
+from fscs_sdk.model.baselines.pfenet import SCALES, prior_mask
+from fscs_sdk.model.baselines.prototypes import Projection
+from fscs_sdk.model.baselines.support_mask import foreground_seen, foreground_share
 from fscs_sdk.model.correlation import normalize
-from fscs_sdk.model.hsnet import LEVEL_2, LEVEL_3, LEVEL_4, WIDTHS, CenterPivotConv4d, SqueezingBlock
-from fscs_sdk.model.masks import foreground_seen, foreground_share
-from fscs_sdk.model.panet import PANet, prototypes
-from fscs_sdk.model.pfenet import SCALES, prior_mask
-from fscs_sdk.model.prototypes import Projection
 from fscs_sdk.model.squeeze import attend
 
 # ---- Masks -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from huggingface_hub import scan_cache_dir
 
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter
-from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, entries
+from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, manifest
 from hub import Client, Hub, Repository, digest
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -160,7 +160,7 @@ def test_local_files_only_never_asks(hub, client, repository, tmp_path):
 def test_offline_mode_never_asks_and_takes_what_is_here(hub, client, repository, tmp_path):
     assert_arrived(client.call("fetch_file", entry(), cache_dir=str(tmp_path / "cache")))
     hub.repositories["org/model"] = Repository({HEAD_FILE: CONTENT})
-    client.call("locate_model", "org/model", cache_dir=str(tmp_path / "cache"))
+    client.call("locate", "org/model", cache_dir=str(tmp_path / "cache"))
     hub.requests.clear()
     offline = Client(hub, tmp_path / "offline", HF_HUB_OFFLINE="1")
     try:
@@ -223,7 +223,7 @@ def test_a_connection_that_breaks_once_goes_on_where_it_broke(hub, client, repos
 def test_an_answer_that_is_an_error_is_one_sentence(hub, client, repository, tmp_path, status, reason, kind):
     repository.fault = status
     if kind == "model":
-        answer = client.call("locate_model", "org/repo", cache_dir=str(tmp_path))
+        answer = client.call("locate", "org/repo", cache_dir=str(tmp_path))
     else:
         answer = client.call("fetch_file", entry() if kind == "file" else url_entry(hub), cache_dir=str(tmp_path))
     assert "OSError" in answer.kinds
@@ -255,7 +255,7 @@ def test_a_cache_that_cannot_be_written_is_named(hub, client, repository, tmp_pa
     blocked = tmp_path / "cache"
     blocked.write_text("a file where a folder should be")
     if kind == "model":
-        answer = client.call("locate_model", "org/repo", cache_dir=str(blocked))
+        answer = client.call("locate", "org/repo", cache_dir=str(blocked))
     else:
         answer = client.call("fetch_file", entry() if kind == "file" else url_entry(hub), cache_dir=str(blocked))
     assert "OSError" in answer.kinds
@@ -375,7 +375,7 @@ def test_a_part_that_is_whole_is_not_asked_for(hub, client, repository, tmp_path
 def test_a_file_that_changed_in_the_cache_is_set_aside_and_comes_anew(hub, client, repository, tmp_path, kind):
     def get():
         if kind == "model":
-            answer = client.call("locate_model", "org/repo", cache_dir=str(tmp_path))
+            answer = client.call("locate", "org/repo", cache_dir=str(tmp_path))
             answer.value = answer.value and answer.value[0]
             return answer
         return client.call("fetch_file", entry() if kind == "file" else url_entry(hub), cache_dir=str(tmp_path))
@@ -411,7 +411,7 @@ def test_verify_hashes_whatever_the_stamps_say(hub, client, repository, tmp_path
         code, output, _ = client.call("command", "weights", "verify", "mine", "--cache-dir", str(tmp_path)).value
         assert (code, output) == (1, "absent  mine head: not here\n")
         assert client.call("command", "weights", "verify", "--cache-dir", str(tmp_path)).value[:2] == [0, ""]
-        path = Path(client.call("locate_model", "mine", cache_dir=str(tmp_path)).value[0])
+        path = Path(client.call("locate", "mine", cache_dir=str(tmp_path)).value[0])
         code, output, _ = client.call("command", "weights", "verify", "--cache-dir", str(tmp_path)).value
         assert (code, output) == (0, f"ok      mine head: {path}\n")
         path.write_bytes(CONTENT[:-1] + b"?")
@@ -426,7 +426,7 @@ def test_verify_hashes_whatever_the_stamps_say(hub, client, repository, tmp_path
         assert "was expected" in output
         assert not path.exists()
     finally:
-        client.call("use_manifest", str(entries.MANIFEST_PLACES[1]))
+        client.call("use_manifest", str(manifest.MANIFEST_PLACES[1]))
 
 
 # ------------------------------------------------------------------------------------ a repository on the Hub, whole
@@ -436,24 +436,24 @@ def test_a_model_of_the_hub_is_held_against_what_the_hub_announced(client, repos
     repository.files[BACKBONE_FILE] = OTHER
     repository.files["README.md"] = b"not asked for"
     repository.fault = "other bytes"
-    answer = client.call("locate_model", "org/repo", cache_dir=str(tmp_path))
+    answer = client.call("locate", "org/repo", cache_dir=str(tmp_path))
     assert "ValueError" in answer.kinds
     assert "is not the published file" in answer.text
     assert_nothing_usable(tmp_path)
     repository.fault = None
-    head = Path(client.call("locate_model", "org/repo", cache_dir=str(tmp_path)).value[0])
+    head = Path(client.call("locate", "org/repo", cache_dir=str(tmp_path)).value[0])
     assert head.read_bytes() == CONTENT
     assert not files_below(tmp_path, "README.md")
 
 
 def test_without_links_the_list_of_files_tells_what_the_hub_announced(client, repository, tmp_path):
-    path = Path(client.call("locate_model", "org/repo", cache_dir=str(tmp_path)).value[0])
+    path = Path(client.call("locate", "org/repo", cache_dir=str(tmp_path)).value[0])
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content)  # as on a file system without links
-    assert client.call("locate_model", "org/repo", cache_dir=str(tmp_path)).value[0] == str(path)
+    assert client.call("locate", "org/repo", cache_dir=str(tmp_path)).value[0] == str(path)
     path.write_bytes(content[:-1] + b"?")
-    answer = client.call("locate_model", "org/repo", cache_dir=str(tmp_path))
+    answer = client.call("locate", "org/repo", cache_dir=str(tmp_path))
     assert "ValueError" in answer.kinds
     assert f"{digest(CONTENT)[:12]} was expected" in answer.text
 
@@ -471,7 +471,7 @@ def no_sockets(monkeypatch):
 def test_after_fetch_everything_works_with_sockets_forbidden(hub, client, model, tmp_path, kind, request, monkeypatch):
     files = {name: (EMBEDDED / name).read_bytes() for name in (HEAD_FILE, BACKBONE_FILE)}
     hub.repositories["org/asnet"] = Repository(files)
-    known = json.loads(entries.MANIFEST_PLACES[1].read_text(encoding="utf-8"))
+    known = json.loads(manifest.MANIFEST_PLACES[1].read_text(encoding="utf-8"))
     mine = known["models"]["of-the-manifest"] = dict(known["models"]["asnet-mini"])
     mine["files"] = [
         {
@@ -482,10 +482,10 @@ def test_after_fetch_everything_works_with_sockets_forbidden(hub, client, model,
         }
         for role, name in (("head", HEAD_FILE), ("backbone", BACKBONE_FILE))
     ]
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps(known), encoding="utf-8")
+    own = tmp_path / "manifest.json"
+    own.write_text(json.dumps(known), encoding="utf-8")
     cache = str(tmp_path / "cache")
-    client.call("use_manifest", str(manifest))
+    client.call("use_manifest", str(own))
     try:
         listed = client.call("command", "weights", "list", "--cache-dir", cache).value[1]
         assert "to be fetched" in listed
@@ -498,9 +498,9 @@ def test_after_fetch_everything_works_with_sockets_forbidden(hub, client, model,
         assert "cached" in client.call("command", "weights", "list", "--cache-dir", cache).value[1]
         assert client.call("command", "weights", "verify", kind, "--cache-dir", cache).value[0] == 0
     finally:
-        client.call("use_manifest", str(entries.MANIFEST_PLACES[1]))
+        client.call("use_manifest", str(manifest.MANIFEST_PLACES[1]))
     request.getfixturevalue("no_sockets")
-    monkeypatch.setattr(entries, "MANIFEST_PLACES", (manifest,))
+    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (manifest,))
     segmenter = FewShotSegmenter.from_pretrained(kind, cache_dir=cache, device="cpu")
     supports = {"dog": [photo(1), box_mask()]}
     answer, expected = segmenter.predict(photo(5), supports), model.predict(photo(5), supports)

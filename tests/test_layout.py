@@ -16,21 +16,21 @@ MODULES = {
 }
 #: What each part may import of ours, wherever in its file the import stands; a name stands for what is below it too.
 ALLOWED = {
-    "fscs_sdk.images": (),
+    "fscs_sdk.images": ("images",),
     "fscs_sdk.weights": ("weights",),
     "fscs_sdk.prediction": ("formats",),
-    "fscs_sdk.files": (),
-    "fscs_sdk.formats": ("files", "formats", "prediction"),
-    "fscs_sdk.supports": ("files", "images", "model"),
-    "fscs_sdk.fingerprint": (),
-    "fscs_sdk.loading": ("files", "fingerprint", "model", "weights"),
+    "fscs_sdk.atomic": (),
+    "fscs_sdk.locks": (),
+    "fscs_sdk.streaming": (),
+    "fscs_sdk.formats": ("atomic", "formats", "prediction"),
+    "fscs_sdk.supports": ("atomic", "images", "model"),
+    "fscs_sdk.checkpoints": ("atomic", "checkpoints", "model", "weights"),
     "fscs_sdk.model": ("model",),
-    "fscs_sdk.overlap": (),
-    "fscs_sdk.segmenter": ("images", "loading", "model", "overlap", "prediction", "supports", "weights"),
-    "fscs_sdk.folder": ("files", "folder", "formats", "images", "prediction", "supports"),
-    "fscs_sdk.support_folder": ("folder", "supports"),
+    "fscs_sdk.segmenter": ("checkpoints", "images", "model", "prediction", "streaming", "supports", "weights"),
+    "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "supports"),
+    "fscs_sdk.references": ("folder", "references", "supports"),
     "fscs_sdk.evaluation": (
-        *("evaluation", "files", "folder.locks", "formats", "images", "model", "prediction", "segmenter", "supports"),
+        *("atomic", "evaluation", "formats", "images", "locks", "model", "prediction", "segmenter", "supports"),
     ),
 }
 #: What is slow to load or need not be there.
@@ -73,7 +73,7 @@ def below(module, parent):
 def test_the_walk_sees_imports_of_every_kind():
     assert "fscs_sdk.formats" in imports_of("fscs_sdk.prediction")
     assert "fscs_sdk.formats" not in imports_of("fscs_sdk.prediction", lazy=False)
-    assert {"fscs_sdk.images", "fscs_sdk.loading"} <= imports_of("fscs_sdk.segmenter", lazy=False)
+    assert {"fscs_sdk.images", "fscs_sdk.checkpoints.assembly"} <= imports_of("fscs_sdk.segmenter", lazy=False)
     for text, expected in {
         "from . import images": "fscs_sdk.images",
         "from .model import asnet": "fscs_sdk.model.asnet",
@@ -93,10 +93,18 @@ def test_a_part_imports_only_what_the_design_allows(part):
             assert any(below(other, f"fscs_sdk.{name}") for name in ALLOWED[part]), f"{module} imports {other}"
 
 
-def test_nothing_imports_the_training():
+def test_nothing_but_the_command_line_imports_the_training():
     for module in MODULES:
-        if not below(module, "fscs_sdk.training"):
+        if not below(module, "fscs_sdk.training") and not below(module, "fscs_sdk.cli"):
             assert not [other for other in imports_of(module) if below(other, "fscs_sdk.training")], module
+
+
+def test_no_file_name_stands_for_two_things():
+    # A command is named after the module that does its work.
+    names = [path.stem for module, path in MODULES.items() if not below(module, "fscs_sdk.cli")]
+    names += [folder.name for folder in PACKAGE.rglob("*") if (folder / "__init__.py").is_file()]
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice <= {"__init__", "__main__"}
 
 
 def test_nothing_imports_the_command_line():

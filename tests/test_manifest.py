@@ -18,24 +18,24 @@ from fscs_sdk.weights import (
     UrlSource,
     backbone_entries,
     backbone_weights,
-    entries,
     list_models,
     manifest,
     model_files,
+    read_manifest,
 )
-from fscs_sdk.weights.entries import parse_file
+from fscs_sdk.weights.manifest import parse_file
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "weights_manifest.schema.json").read_text(encoding="utf-8"))
 MANIFEST = json.loads((ROOT / "weights_manifest.json").read_text(encoding="utf-8"))
 PATTERNS = {
-    "name": entries.PART,
-    "path": entries.PATH,
-    "repository": entries.REPOSITORY,
-    "revision": entries.REVISION,
-    "sha256": entries.SHA256,
-    "url": entries.URL,
-    "torchvision_weights": entries.TORCHVISION_WEIGHTS,
+    "name": manifest.PART,
+    "path": manifest.PATH,
+    "repository": manifest.REPOSITORY,
+    "revision": manifest.REVISION,
+    "sha256": manifest.SHA256,
+    "url": manifest.URL,
+    "torchvision_weights": manifest.TORCHVISION_WEIGHTS,
 }
 TRICKS = [
     "",
@@ -120,7 +120,7 @@ def test_the_manifest_is_what_the_schema_and_the_files_say():
 
 
 def test_the_code_reads_what_the_schema_allows():
-    assert manifest() == MANIFEST["models"]
+    assert read_manifest() == MANIFEST["models"]
     assert backbone_entries() == MANIFEST["backbones"]
     for name in list_models():
         assert model_files(name)[0].role == "head"

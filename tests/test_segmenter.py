@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.model.network import FewShotNetwork
-from fscs_sdk.overlap import Transfers
 from fscs_sdk.segmenter import PHOTOS_AHEAD, PHOTOS_AT_ONCE, _automatic_dtype, _multiplies_bfloat16
+from fscs_sdk.streaming import Transfers
 
 CLOSE = 1e-5  # the most that another order of the same sums may change a map
 PNG = io.BytesIO()

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from benchmarks.naive import learner
 from benchmarks.roofline import operations
 from benchmarks.workloads import Sides, Workload, counted_passes, synthetic_network
-from fscs_sdk.convert import learner_from_authors
+from fscs_sdk.checkpoints.authors import learner_from_authors
 from test_asnet import read_golden
 
 NAMES = ("1way_box", "2way_box", "1way_tinymask", "1way_emptymask", "1way_nonemask")

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import reference
-from fscs_sdk.model import kernels, squeeze
-from fscs_sdk.model.kernels import attend_by_head
+from fscs_sdk.model import squeeze
+from fscs_sdk.model.fast import cpu as kernels
+from fscs_sdk.model.fast.cpu import attend_by_head
 from fscs_sdk.model.squeeze import (
     HEADS,
     LARGE_ATTENTION,

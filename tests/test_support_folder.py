@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fscs_sdk.support_folder import read_support_folder
+from fscs_sdk.references.folders import read_support_folder
 
 
 def make(folder: Path, *names: str) -> Path:

@@ -257,7 +257,7 @@ def test_a_failed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
         os.ftruncate(descriptor, 100)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fscs_sdk.files.os.fsync", full)
+    monkeypatch.setattr("fscs_sdk.atomic.os.fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
         supports.with_thresholds(0).save(path)
     assert path.read_bytes() == before
@@ -273,7 +273,7 @@ def test_an_interrupted_save_leaves_the_file_that_was_there(tmp_path, monkeypatc
         os.ftruncate(descriptor, 4)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fscs_sdk.files.os.fsync", interrupted)
+    monkeypatch.setattr("fscs_sdk.atomic.os.fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         supports.save(path)
     assert path.read_bytes() == before

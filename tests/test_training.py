@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fscs_sdk import FewShotSegmenter
-from fscs_sdk.loading import weights_of
+from fscs_sdk.checkpoints.tensors import weights_of
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.backbone import Backbone

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from fscs_sdk import FewShotSegmenter
+from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
 from fscs_sdk.evaluation.benchmark import Settings
 from fscs_sdk.evaluation.metrics import Metrics
 from fscs_sdk.evaluation.results import Result
-from fscs_sdk.loading import ADAPTER_PREFIX
 from fscs_sdk.model.heads import HEADS
 from fscs_sdk.training import comparison
 from fscs_sdk.training.__main__ import main

@@ -20,8 +20,8 @@ from fscs_sdk.training.augmentation import (
     paste,
 )
 from fscs_sdk.training.config import TrainConfig
+from fscs_sdk.training.corpus import LabelledPhoto, canonical, read_source
 from fscs_sdk.training.data import TEXTURE, UNKNOWN, Catalogue, Pair
-from fscs_sdk.training.sources import LabelledPhoto, canonical, read_source
 from training_stub import SMALL, add_tagged, by_name, write_sources
 
 #: Samples whose size does not matter.

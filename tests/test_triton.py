@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from fscs_sdk.model import kernels
+from fscs_sdk.model.fast import cpu as kernels
 from fscs_sdk.model.squeeze import SupportConv, convolve_at_once, convolve_support
 
 pytest.importorskip("triton")

@@ -16,15 +16,16 @@ from safetensors.torch import load_file, save_file
 
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, list_models
-from fscs_sdk.loading import ADAPTER_PREFIX, LARGEST_EXACT, METADATA_KEY, HeadConfig, load_network, save_head
+from fscs_sdk.checkpoints.assembly import load_network
+from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, LARGEST_EXACT, METADATA_KEY, HeadConfig, save_head
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.weights import (
     BACKBONE_FILE,
     HEAD_FILE,
     PACKAGE_FOLDER,
     ModelFiles,
-    entries,
-    locate,
+    locate_model,
+    manifest,
     sources,
     verification,
 )
@@ -127,9 +128,9 @@ def package(tmp_path, monkeypatch):
     place = tmp_path / "package"
     shutil.copytree(EMBEDDED, place / "assets" / "asnet-mini")
     path = place / "weights_manifest.json"
-    known = json.loads(entries.MANIFEST_PLACES[1].read_text(encoding="utf-8"))
+    known = json.loads(manifest.MANIFEST_PLACES[1].read_text(encoding="utf-8"))
     path.write_text(json.dumps(known), encoding="utf-8")
-    monkeypatch.setattr(entries, "MANIFEST_PLACES", (path,))
+    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (path,))
     monkeypatch.setattr(sources, "PACKAGE_FOLDER", place)
 
     def change(role, **fields):
@@ -173,7 +174,7 @@ def test_a_file_missing_from_the_package_is_named(role, package, no_network):
 
 
 def test_a_package_without_its_manifest_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(entries, "MANIFEST_PLACES", (tmp_path / "inside", tmp_path / "outside"))
+    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (tmp_path / "inside", tmp_path / "outside"))
     with pytest.raises(FileNotFoundError, match=r"weights_manifest\.json is missing from the package; reinstall"):
         list_models()
 
@@ -194,7 +195,7 @@ def test_a_package_without_its_manifest_says_so(monkeypatch, tmp_path):
 )
 def test_a_damaged_manifest_says_so(monkeypatch, tmp_path, text):
     (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(entries, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
+    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
     with pytest.raises(ValueError, match=r"reinstall fscs-sdk"):
         list_models()
 
@@ -203,7 +204,7 @@ def test_a_model_that_must_be_converted_says_where_it_comes_from_and_how(monkeyp
     convert = {"origin": "the authors' folder, linked from their README", "command": "fscs convert fold0.ckpt theirs"}
     known = {"models": {"theirs": {"status": "convert", "convert": convert}, "ours": {}}, "backbones": {}}
     (tmp_path / "manifest.json").write_text(json.dumps(known), encoding="utf-8")
-    monkeypatch.setattr(entries, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
+    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
     monkeypatch.chdir(tmp_path)
     message = (
         r"^theirs must be converted first: get its checkpoint \(the authors' folder, linked from their README\), "
@@ -590,7 +591,7 @@ def test_a_repository_is_asked_for_by_name_and_nothing_else(hub, model, tmp_path
 
 
 def test_a_repository_without_options_leaves_them_to_the_client(hub, folder):
-    assert locate("org/repo") == ModelFiles.in_folder(folder)
+    assert locate_model("org/repo") == ModelFiles.in_folder(folder)
     ((_, options),) = hub
     assert options["revision"] is options["cache_dir"] is options["token"] is None
     assert options["local_files_only"] is False
@@ -600,8 +601,8 @@ def test_what_is_on_the_disk_is_not_looked_up(hub, folder, monkeypatch):
     (folder.parent / "org").mkdir()
     folder.rename(folder.parent / "org" / "repo")
     monkeypatch.chdir(folder.parent)
-    assert locate("org/repo").head.is_file()
-    assert locate("org/mine.safetensors").head.name == "mine.safetensors"
+    assert locate_model("org/repo").head.is_file()
+    assert locate_model("org/mine.safetensors").head.name == "mine.safetensors"
     assert hub == []
 
 

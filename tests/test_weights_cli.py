@@ -8,9 +8,9 @@ import yaml
 from click.testing import CliRunner
 
 from fscs_sdk.cli import main
-from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, entries, manifest, model_files
-from fscs_sdk.weights.card import model_card
-from fscs_sdk.weights.publishing import prepare
+from fscs_sdk.training.model_card import model_card
+from fscs_sdk.training.publishing import prepare
+from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, manifest, model_files, read_manifest
 
 EMBEDDED = PACKAGE_FOLDER / "assets" / "asnet-mini"
 CONVERT = {"status": "convert", "convert": {"origin": "the authors", "command": "fscs convert a.ckpt b"}}
@@ -20,7 +20,7 @@ FIGURE = {"benchmark": "pascal-5i", "folds": [2], "ways": 1, "shots": 5, "exact_
 @pytest.fixture
 def known(tmp_path, monkeypatch):
     """A manifest with the embedded model and one to convert; ``known()`` writes it anew."""
-    content = json.loads(entries.MANIFEST_PLACES[1].read_text(encoding="utf-8"))
+    content = json.loads(manifest.MANIFEST_PLACES[1].read_text(encoding="utf-8"))
     theirs = copy.deepcopy(content["models"]["asnet-mini"])
     del theirs["files"]
     content["models"] = {"asnet-mini": content["models"]["asnet-mini"], "theirs": theirs | CONVERT | {"figures": []}}
@@ -29,7 +29,7 @@ def known(tmp_path, monkeypatch):
         (tmp_path / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
 
     write()
-    monkeypatch.setattr(entries, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
+    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (tmp_path / "manifest.json",))
     write.models = content["models"]
     return write
 
@@ -44,7 +44,7 @@ def front_matter(card):
 
 
 def test_the_list_says_where_models_are_and_how_good_they_are(known, tmp_path):
-    figure = manifest()["asnet-mini"]["figures"][0]
+    figure = read_manifest()["asnet-mini"]["figures"][0]
     known.models["theirs"]["figures"] = [FIGURE]
     known()
     code, output, _ = fscs("list", "--cache-dir", str(tmp_path))
@@ -101,7 +101,7 @@ def test_a_dry_run_shows_the_files_and_the_card_and_sends_nothing(monkeypatch):
 
 
 def test_what_is_published_is_described_by_the_manifest():
-    entry = manifest()["asnet-mini"]
+    entry = read_manifest()["asnet-mini"]
     publication = prepare("asnet-mini", "org/repo")
     config = json.loads(publication.files["config.json"])
     assert config["name"] == "asnet-mini"
@@ -129,7 +129,7 @@ def test_what_is_published_is_described_by_the_manifest():
 
 
 def test_a_card_marks_what_others_published_and_names_one_licence():
-    entry = manifest()["asnet-mini"] | {"figures": [FIGURE], "licence": {"head": "MIT"}, "protocol": "authors"}
+    entry = read_manifest()["asnet-mini"] | {"figures": [FIGURE], "licence": {"head": "MIT"}, "protocol": "authors"}
     card = model_card("theirs", entry, model_files("asnet-mini")[:1], "org/repo")
     assert front_matter(card)["license"] == "mit"
     assert "| pascal-5i, folds 2 | this model | 1 | 5 |  | 80.1 |  |  |  | table 1 |" in card

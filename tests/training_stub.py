@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fscs_sdk.model.backbone import BACKBONES, Backbone, BackboneSpec
 from fscs_sdk.training.config import TrainConfig
-from fscs_sdk.training.sources import LabelledPhoto
+from fscs_sdk.training.corpus import LabelledPhoto
 
 
 class TinyNetwork(nn.Module):

@@ -13,7 +13,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from fscs_sdk.model import squeeze, triton_kernels
+from fscs_sdk.model import squeeze
+from fscs_sdk.model.fast import cuda as triton_kernels
 from fscs_sdk.model.squeeze import HEADS, AttentiveSqueeze, GroupNorm, attend_plainly
 
 #: Pairs, channels, targets, keys, query positions: a partly filled block of targets and of positions; a head of 2, 8

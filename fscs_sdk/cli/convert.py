@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 if TYPE_CHECKING:
-    from fscs_sdk.convert import ConversionReport, Task
+    from fscs_sdk.checkpoints.authors import ConversionReport, Task
 
 
 @click.command()
@@ -28,7 +28,7 @@ def convert(checkpoint: Path, out: Path, task: str | None, offline: bool, cache_
     The pickle is read by PyTorch's restricted unpickler only: a file that holds anything but weights and plain
     settings is refused.
     """
-    from fscs_sdk.convert import convert_checkpoint
+    from fscs_sdk.checkpoints.authors import convert_checkpoint
 
     report = convert_checkpoint(
         checkpoint, out, task=cast("Task | None", task), cache_dir=cache_dir, local_files_only=offline

@@ -69,7 +69,7 @@ def load_supports(segmenter: "FewShotSegmenter", source: Path, thresholds: tuple
     Raises:
         click.UsageError: they or a threshold cannot be used.
     """
-    from fscs_sdk.support_folder import read_support_folder
+    from fscs_sdk.references.folders import read_support_folder
     from fscs_sdk.supports import SupportSet
 
     with misuse((ValueError, FileNotFoundError)), warnings.catch_warnings(record=True) as noted:

@@ -23,10 +23,10 @@ def weights() -> None:
 @_CACHE_DIR
 def list_weights(cache_dir: Path | None) -> None:
     """All models: where they are and how good they are."""
-    from fscs_sdk.weights import manifest, place
+    from fscs_sdk.weights import place, read_manifest
 
     rows = [("NAME", "BACKBONE", "TASK", "SIZE", "WHERE", "ER %", "mIoU %", "ON")]
-    for name, entry in manifest().items():
+    for name, entry in read_manifest().items():
         size = sum(file["bytes"] for file in entry.get("files", ()))
         where = place(name, cache_dir=cache_dir)
         rows.append((name, entry["backbone"], entry["task"], _megabytes(size), where, *_figures(entry)))
@@ -102,8 +102,8 @@ def publish(name: str, repo: str, dry_run: bool, private: bool, cache_dir: Path 
     import json
     from dataclasses import asdict
 
-    from fscs_sdk.weights.publishing import prepare
-    from fscs_sdk.weights.publishing import publish as write
+    from fscs_sdk.training.publishing import prepare
+    from fscs_sdk.training.publishing import publish as write
 
     publication = prepare(name, repo, cache_dir=cache_dir)
     click.echo(f"{'Would write' if dry_run else 'Writing'} to {repo}:")

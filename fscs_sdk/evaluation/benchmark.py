@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk.evaluation.answers import answers
-from fscs_sdk.evaluation.baselines import SIMILARITIES, UNDECIDED, TrainingFree, similarity_map
 from fscs_sdk.evaluation.datasets import Dataset
 from fscs_sdk.evaluation.datasets.labels import UNKNOWN
-from fscs_sdk.evaluation.encoding import EncodedPhotos
 from fscs_sdk.evaluation.episodes import Episode, EpisodeSampler, Task, is_held_out, well_filled
-from fscs_sdk.evaluation.journal import Journal, open_journal
 from fscs_sdk.evaluation.metrics import IGNORED, Counts, Metrics
+from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.evaluation.results import Result
+from fscs_sdk.evaluation.tally import Journal, open_journal
+from fscs_sdk.evaluation.training_free import SIMILARITIES, UNDECIDED, TrainingFree, similarity_map
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.segmenter import FewShotSegmenter
 

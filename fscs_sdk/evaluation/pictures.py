@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.evaluation.benchmark import Settings, episode_target, pairs_of
 from fscs_sdk.evaluation.datasets import Dataset
-from fscs_sdk.evaluation.encoding import EncodedPhotos
 from fscs_sdk.evaluation.episodes import Episode, EpisodeSampler
 from fscs_sdk.evaluation.failures import GOOD_IOU, Judged, Question, judge, report, typical, worst
-from fscs_sdk.evaluation.journal import open_journal
 from fscs_sdk.evaluation.metrics import IGNORED
-from fscs_sdk.files import write_atomically
+from fscs_sdk.evaluation.photo_cache import EncodedPhotos
+from fscs_sdk.evaluation.tally import open_journal
 from fscs_sdk.formats import class_colors, overlay
 from fscs_sdk.formats.lettering import drawable, shorten, typeface
 from fscs_sdk.prediction import Prediction

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.evaluation.episodes import Task
 from fscs_sdk.evaluation.metrics import Interval, Summary
-from fscs_sdk.files import write_atomically
 
 RESULTS_JSON, RESULTS_MARKDOWN = "results.json", "results.md"
 #: Column -> the number of a summary.

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from fscs_sdk.files import write_atomically
-from fscs_sdk.folder.locks import lock
+from fscs_sdk.atomic import write_atomically
+from fscs_sdk.locks import lock
 
 JOURNAL = "journal.jsonl"
 _SHARD = re.compile(r"journal\.([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})\.jsonl")

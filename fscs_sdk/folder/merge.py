@@ -16,10 +16,10 @@ from fscs_sdk.folder.journal import (
     shard_journals,
     write_journal,
 )
-from fscs_sdk.folder.locks import locked_folder
 from fscs_sdk.folder.output import OutputFolder
 from fscs_sdk.folder.run import collect
 from fscs_sdk.formats import WRITERS
+from fscs_sdk.locks import locked_folder
 
 
 @dataclass(frozen=True)

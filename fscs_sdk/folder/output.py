@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from fscs_sdk.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
+from fscs_sdk.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
 from fscs_sdk.folder.inputs import InputsError
 
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]+" + re.escape(TEMPORARY_SUFFIX))

@@ -17,12 +17,12 @@ from fscs_sdk.folder.journal import (
     shard_journals,
     write_journal,
 )
-from fscs_sdk.folder.locks import locked_folder
 from fscs_sdk.folder.output import FATAL, OutputFolder, check_output
 from fscs_sdk.folder.pipeline import answers, sentence
 from fscs_sdk.folder.plan import Plan, Segmenter, Work, make_plan
 from fscs_sdk.formats import Format
 from fscs_sdk.images import DEFAULT_MAX_PIXELS
+from fscs_sdk.locks import locked_folder
 
 if TYPE_CHECKING:
     from fscs_sdk.supports import SupportSet

@@ -100,7 +100,7 @@ class Format:
             MissingPackageError, ValueError: as :meth:`encode`.
             OSError: a file cannot be written.
         """
-        from fscs_sdk.files import write_atomically
+        from fscs_sdk.atomic import write_atomically
 
         paths = []
         for ending, data in self.encode(prediction, photo=stem.name).items():
@@ -125,7 +125,7 @@ class Format:
                 format. The message names them.
             OSError: a file is missing or cannot be written.
         """
-        from fscs_sdk.files import write_atomically
+        from fscs_sdk.atomic import write_atomically
 
         if self.whole_run is None:
             return []
@@ -179,7 +179,7 @@ _SHORT_ENDINGS = {".png": "mask", ".txt": "yolo"}
 
 def save(prediction: "Prediction", path: Path, *, format: str | None = None) -> list[Path]:
     """The work of ``Prediction.save``: write ``path`` in the format that is named, or that its ending names."""
-    from fscs_sdk.files import write_atomically
+    from fscs_sdk.atomic import write_atomically
 
     (chosen,) = select([format or _format_of(path)])
     if chosen.ending is None:

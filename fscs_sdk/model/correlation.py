@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fscs_sdk.model.kernels import has_onednn
+from fscs_sdk.model.fast.cpu import has_onednn
 
 #: Added to a feature's norm before the division, as in the authors' program.
 NORM_EPSILON = 1e-5

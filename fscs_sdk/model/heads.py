@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from fscs_sdk.model.asnet import ASNet
-from fscs_sdk.model.asnet_ablations import LocalASNet, UnfusedASNet, UnmaskedASNet
 from fscs_sdk.model.backbone import BACKBONES, Backbone, BackboneSpec
-from fscs_sdk.model.hsnet import HSNet
-from fscs_sdk.model.panet import PANet
-from fscs_sdk.model.pfenet import PFENet
+from fscs_sdk.model.baselines.ablations import LocalASNet, UnfusedASNet, UnmaskedASNet
+from fscs_sdk.model.baselines.hsnet import HSNet
+from fscs_sdk.model.baselines.panet import PANet
+from fscs_sdk.model.baselines.pfenet import PFENet
 
 #: From a backbone's description and the input side in pixels to a head with fresh weights.
 Builder = Callable[[BackboneSpec, int], nn.Module]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fscs_sdk.model.kernels import attend_by_head, has_fused_kernels, is_for_inference, squeeze_for_inference
+from fscs_sdk.model.fast.cpu import attend_by_head, has_fused_kernels, is_for_inference, squeeze_for_inference
 
 HEADS = 8
 GROUPS = 4

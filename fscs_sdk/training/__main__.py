@@ -13,15 +13,16 @@ from rich.logging import RichHandler
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fscs_sdk.convert import learner_from_authors
-from fscs_sdk.loading import ADAPTER_PREFIX, write_tensors
+from fscs_sdk.checkpoints.authors import learner_from_authors
+from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
+from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.heads import map_channels
-from fscs_sdk.training.adapter import train_adapter
 from fscs_sdk.training.backbones import load_backbone_weights
 from fscs_sdk.training.comparison import FOLDS, RUNS, Comparison
 from fscs_sdk.training.config import TrainConfig
+from fscs_sdk.training.contrastive import train_adapter
 from fscs_sdk.training.curves import draw_curves
 from fscs_sdk.training.data import Catalogue
 from fscs_sdk.training.packaging import export_head, package_run

@@ -3,9 +3,10 @@
 import logging
 from pathlib import Path
 
-from fscs_sdk.loading import check_finite, check_fit, read_backbone, weights_of
+from fscs_sdk.checkpoints.assembly import read_backbone
+from fscs_sdk.checkpoints.tensors import check_finite, check_fit, weights_of
 from fscs_sdk.model.backbone import Backbone
-from fscs_sdk.weights.backbones import backbone_file
+from fscs_sdk.weights.imagenet import backbone_file
 
 logger = logging.getLogger(__name__)
 

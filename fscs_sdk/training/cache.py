@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fscs_sdk.loading import write_tensors
+from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.model.backbone import Backbone, Pyramid
 
 

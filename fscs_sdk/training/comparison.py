@@ -12,16 +12,16 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.evaluation.datasets import BENCHMARKS
-from fscs_sdk.loading import write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.heads import map_channels
-from fscs_sdk.training.adapter import train_adapter
 from fscs_sdk.training.config import TrainConfig
+from fscs_sdk.training.contrastive import train_adapter
+from fscs_sdk.training.corpus import canonical
 from fscs_sdk.training.data import Catalogue
 from fscs_sdk.training.packaging import export_head
-from fscs_sdk.training.sources import canonical
 from fscs_sdk.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)

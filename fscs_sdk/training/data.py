@@ -12,7 +12,7 @@ from PIL import Image
 
 from fscs_sdk.training.augmentation import blind_crop_box, cover, crop_box, jitter, mosaic, paste
 from fscs_sdk.training.config import TrainConfig
-from fscs_sdk.training.sources import LabelledPhoto, read_source
+from fscs_sdk.training.corpus import LabelledPhoto, read_source
 
 UNKNOWN = -1
 #: What a photo of the source may show without its mask saying so: never ask such a photo for these classes.

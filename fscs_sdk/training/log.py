@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fscs_sdk.files import write_atomically
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.training.losses import TERMS
 
 #: What a step's time goes to; the rest is bookkeeping. ``data``: waiting for the batch.

@@ -9,8 +9,9 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
+from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, save_head
+from fscs_sdk.checkpoints.tensors import weights_of, write_tensors
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
-from fscs_sdk.loading import ADAPTER_PREFIX, save_head, weights_of, write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.heads import build_head, map_channels

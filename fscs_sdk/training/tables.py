@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fscs_sdk.evaluation import benchmark
-from fscs_sdk.evaluation.baselines import SIMILARITIES
 from fscs_sdk.evaluation.benchmark import Settings
 from fscs_sdk.evaluation.datasets import BENCHMARKS
 from fscs_sdk.evaluation.results import Result
+from fscs_sdk.evaluation.training_free import SIMILARITIES
 from fscs_sdk.segmenter import FewShotSegmenter
 from fscs_sdk.training.comparison import FOLDS
 

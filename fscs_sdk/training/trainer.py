@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fscs_sdk.files import write_atomically
-from fscs_sdk.fingerprint import differences, fingerprint
-from fscs_sdk.loading import ADAPTER_PREFIX, FINGERPRINT_KEY, METADATA_KEY, HeadConfig, weights_of, write_tensors
+from fscs_sdk.atomic import write_atomically
+from fscs_sdk.checkpoints.fingerprint import differences, fingerprint
+from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, FINGERPRINT_KEY, METADATA_KEY, HeadConfig
+from fscs_sdk.checkpoints.tensors import weights_of, write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.correlation import Pyramid, query_pyramid, support_pyramid

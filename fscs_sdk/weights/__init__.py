@@ -1,11 +1,12 @@
 """Weights that can be trusted: the manifest, where files are, their download and their verification.
 
-``entries`` reads the manifest, ``models`` finds a model's files, ``sources`` gets one file, from the package, by
-``hub`` or by ``download``, and ``verification`` holds its bytes against the manifest. ``publishing`` writes Hub
-repositories, with a ``card``.
+``manifest`` reads ``weights_manifest.json``, ``locate`` finds a model's files, ``sources`` gets one file, from the
+package, by ``hub`` or by ``download``, ``imagenet`` gets backbones that are not ours, and ``verification`` holds a
+file's bytes against the manifest.
 """
 
-from fscs_sdk.weights.entries import (
+from fscs_sdk.weights.locate import Finding, ModelFiles, locate_model, obtain, place, verify
+from fscs_sdk.weights.manifest import (
     BACKBONE_FILE,
     HEAD_FILE,
     PACKAGE_FOLDER,
@@ -17,10 +18,9 @@ from fscs_sdk.weights.entries import (
     backbone_entries,
     backbone_weights,
     list_models,
-    manifest,
     model_files,
+    read_manifest,
 )
-from fscs_sdk.weights.models import Finding, ModelFiles, locate, obtain, place, verify
 from fscs_sdk.weights.sources import fetch
 
 __all__ = [
@@ -38,10 +38,10 @@ __all__ = [
     "backbone_weights",
     "fetch",
     "list_models",
-    "locate",
-    "manifest",
+    "locate_model",
     "model_files",
     "obtain",
     "place",
+    "read_manifest",
     "verify",
 ]

@@ -5,8 +5,8 @@ import re
 from hashlib import sha256
 from pathlib import Path
 
-from fscs_sdk.weights.entries import SHA256, UrlSource
 from fscs_sdk.weights.hub import HubOptions, one_sentence
+from fscs_sdk.weights.manifest import SHA256, UrlSource
 from fscs_sdk.weights.verification import check_file
 
 

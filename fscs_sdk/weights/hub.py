@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fscs_sdk.weights.entries import BACKBONE_FILE, HEAD_FILE, SHA256, HubSource
+from fscs_sdk.weights.manifest import BACKBONE_FILE, HEAD_FILE, SHA256, HubSource
 from fscs_sdk.weights.verification import WrongFileError
 
 #: Our folder in the folder that the Hub's client keeps for a repository: it goes when that goes.

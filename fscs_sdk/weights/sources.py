@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fscs_sdk.weights.download import url_file, url_place
-from fscs_sdk.weights.entries import PACKAGE_FOLDER, HubSource, PackageSource, Source, UrlSource, WeightFile
 from fscs_sdk.weights.hub import HubOptions, announced_sha256, cached_hub_file, hub_file, stamp_place
+from fscs_sdk.weights.manifest import PACKAGE_FOLDER, HubSource, PackageSource, Source, UrlSource, WeightFile
 from fscs_sdk.weights.verification import OtherVersionError, check_file
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def fetch(
     that went bad is set aside, and the next call downloads it anew.
 
     Args:
-        file: what to get. Its torchvision sources are passed over: ``fscs_sdk.weights.backbones`` reads those.
+        file: what to get. Its torchvision sources are passed over: ``fscs_sdk.weights.imagenet`` reads those.
         cache_dir, token, local_files_only: as in ``huggingface_hub``.
         revision: of Hub repositories, in place of the pinned one; the bytes must be the published ones all the same.
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fscs_sdk.evaluation.datasets import voc_animals
-from fscs_sdk.evaluation.datasets.coco import Coco20i
+from fscs_sdk.evaluation.datasets.coco20i import Coco20i
 from fscs_sdk.evaluation.datasets.contract import Dataset
-from fscs_sdk.evaluation.datasets.folder import LabelFolder
 from fscs_sdk.evaluation.datasets.fss import FSS1000
-from fscs_sdk.evaluation.datasets.pascal import Pascal5i
+from fscs_sdk.evaluation.datasets.masked_folder import LabelFolder
+from fscs_sdk.evaluation.datasets.pascal5i import Pascal5i
 
 __all__ = ["BENCHMARKS", "Benchmark", "Dataset"]
 

@@ -6,7 +6,7 @@ chair, cow) and 2 (dog, horse, person) have such classes. Its figures are not co
 
 from pathlib import Path
 
-from fscs_sdk.evaluation.datasets.folder import LabelFolder
+from fscs_sdk.evaluation.datasets.masked_folder import LabelFolder
 
 FOLDS = (1, 2)
 MINIMUM_PHOTOS = 8

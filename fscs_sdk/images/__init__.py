@@ -1,0 +1,28 @@
+"""Photos and masks in: anything a caller may hold -> one RGB array, or one binary mask.
+
+Every door of the SDK decodes here, so that a path, its bytes, an open file, a PIL image and an array of the same photo
+give exactly the same pixels. Nothing is downloaded, nothing the caller passed is changed, and no result shares memory
+with it.
+
+A file may be PNG, JPEG (also MPO), WebP, TIFF, GIF, BMP, PPM/PGM, JPEG 2000 or AVIF, and HEIF where a plugin has
+registered it with Pillow. Colour profiles are not applied.
+"""
+
+from fscs_sdk.images.decoding import DEFAULT_MAX_PIXELS, MIN_SIDE, ImageError, ImageSource, ImageWarning, MaskSource
+from fscs_sdk.images.geometry import close_up, resize_image, resize_mask
+from fscs_sdk.images.masks import read_mask
+from fscs_sdk.images.photos import read_image
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "MIN_SIDE",
+    "ImageError",
+    "ImageSource",
+    "ImageWarning",
+    "MaskSource",
+    "close_up",
+    "read_image",
+    "read_mask",
+    "resize_image",
+    "resize_mask",
+]

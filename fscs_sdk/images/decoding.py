@@ -1,0 +1,235 @@
+"""Anything a caller may hold -> a PIL image or an array, upright: files, bytes, file objects, PIL images, tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard, Union
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, TiffImagePlugin
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_MAX_PIXELS = 100_000_000
+"""The largest photo or mask that is decoded unless the caller says otherwise, in pixels."""
+
+MIN_SIDE = 8
+"""The smallest height or width of a photo, in pixels: anything below is an icon or a mistake."""
+
+ImageSource: TypeAlias = Union[
+    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, Image.Image, NDArray[Any], "torch.Tensor"
+]
+"""What a photo may be given as."""
+
+MaskSource: TypeAlias = ImageSource
+"""What a mask may be given as."""
+
+# Only formats with a signature and a decoder inside Pillow: EPS would start Ghostscript, TGA would claim any bytes.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_FLOAT_SLACK = 1e-5  # resizing a float photo leaves values such as 1.0000001
+
+
+class ImageError(ValueError):
+    """The content of a photo or mask cannot be used; the message names the thing and the cure."""
+
+
+class ImageWarning(UserWarning):
+    """A mask is readable but says nothing: it marks no pixel, or every pixel."""
+
+
+def name_of(source: object, label: str | None, kind: str) -> str:
+    """What messages call the source; always encodable as UTF-8 (repr escapes the surrogates of odd file names)."""
+    if label is not None:
+        label = label.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(source, (str, os.PathLike)):
+        path = repr(os.fsdecode(source))
+        return path if label is None else f"{label} ({path})"
+    if label is not None:
+        return label
+    if isinstance(source, Image.Image):
+        return f"the {kind} given as a PIL image"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"the {kind} given as bytes"
+    return f"the {kind} given as {type(source).__module__}.{type(source).__name__}"
+
+
+def signature(array: NDArray[Any]) -> str:
+    return f"{array.dtype} of shape {tuple(array.shape)}"
+
+
+@contextlib.contextmanager
+def open_image(source: object, name: str) -> Iterator[Image.Image]:
+    """The PIL image of a path, bytes, a file object or a PIL image: header read, pixels not yet decoded."""
+    if isinstance(source, Image.Image):
+        with _decoding(name):
+            yield source
+        return
+    with _stream(source, name) as stream, _decoding(name):
+        yield _identified(stream, name)
+
+
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turns whatever Pillow raises on bad content, which may be nearly any exception, into an ImageError."""
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name} holds more pixels than Pillow decodes: make it smaller") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk, not the content
+            raise type(error)(f"{name} cannot be read ({error.strerror}): check the disk, then try again") from error
+        reason = str(error).encode("utf-8", "backslashreplace").decode("utf-8") or type(error).__name__
+        raise ImageError(
+            f"{name} is damaged, cut short or of a kind that cannot be decoded ({reason}): save or copy it again"
+        ) from error
+
+
+def _stream(source: object, name: str) -> BinaryIO:
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(os.fsdecode(source), name)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(bytes(source))
+    if not hasattr(source, "read"):
+        raise ImageError(
+            f"{name} is of type {type(source).__name__}: pass a path, bytes, a binary file, a PIL image, a numpy array "
+            "or a torch tensor"
+        )
+    # Pillow would rewind the caller's file to its very start; the rest of it, copied, begins at the image.
+    try:
+        content = source.read()
+    except ValueError as error:  # closed, or opened for writing only
+        raise ImageError(f"{name} cannot be read ({error}): open it with mode 'rb'") from error
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ImageError(f"{name} was opened as text: open it with mode 'rb'")
+    return io.BytesIO(bytes(content))
+
+
+def _open_path(path: str, name: str) -> BinaryIO:
+    if _URL.match(path):
+        raise ImageError(f"{name} is an address and nothing is downloaded here: fetch it first, then pass the file")
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{name} does not exist: check the path") from error
+    except IsADirectoryError as error:
+        raise IsADirectoryError(f"{name} is a folder: pass one of the files in it") from error
+    except PermissionError as error:
+        if os.path.isdir(path):  # what Windows says of a folder
+            raise IsADirectoryError(f"{name} is a folder: pass one of the files in it") from error
+        raise PermissionError(f"{name} may not be read by this user: change its permissions") from error
+    except OSError as error:
+        raise type(error)(f"{name} cannot be opened ({error.strerror}): check the path") from error
+    except ValueError as error:
+        raise ImageError(f"{name} cannot be a path ({error}): check it") from error
+
+
+def _identified(stream: BinaryIO, name: str) -> Image.Image:
+    """Finds the decoder by the file's signature.
+
+    Not `Image.open`: that checks Pillow's own pixel limit, a global, and warns in its own words; here the caller's
+    ``max_pixels`` is the limit.
+    """
+    Image.init()
+    prefix = stream.read(16)
+    stream.seek(0)
+    if not prefix:
+        raise ImageError(f"{name} is empty (0 bytes): save or copy it again")
+    for file_format in _FORMATS:
+        factory, accepts = Image.OPEN.get(file_format, (None, None))
+        if factory is not None and accepts is not None and accepts(prefix) is True:
+            return factory(stream, "")
+    raise ImageError(f"{name} is not an image in a format that can be read here: convert it to PNG or JPEG")
+
+
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Decodes, then applies the EXIF orientation. Returns the image itself where there is nothing to turn."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+        # Pillow checks its own pixel limit a second time where a TIFF has no pixel buffer yet.
+        image.im = Image.new(image.mode, (image.tag_v2[256], image.tag_v2[257])).im
+    image.load()  # before the EXIF: in a PNG it may follow the pixels
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001  a broken EXIF block raises nearly anything; the pixels are taken as stored
+        return image
+    method = _UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def check_pixels(height: int, width: int, name: str, max_pixels: int) -> None:
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{name} is {width} x {height} (width x height), {height * width} pixels and the limit is {max_pixels}: "
+            "make it smaller or raise max_pixels"
+        )
+
+
+def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
+    check_pixels(height, width, name, max_pixels)
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(
+            f"{name} is {width} x {height} pixels (width x height) and each side must be at least {MIN_SIDE}: "
+            "pass a larger photo"
+        )
+
+
+def check_unit_range(array: NDArray[Any], name: str) -> None:
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):  # min and max hand a NaN on
+        raise ImageError(f"{name} holds NaN or infinite values: replace them with numbers from 0 to 1")
+    if low < -_FLOAT_SLACK or high > 1 + _FLOAT_SLACK:
+        raise ImageError(
+            f"{name} holds floats from {low:.6g} to {high:.6g}, not from 0 to 1: divide by 255 if they are 0 to 255, "
+            "undo the normalisation if there was one"
+        )
+
+
+def is_tensor(source: object) -> TypeGuard[torch.Tensor]:
+    # Whoever holds a tensor has imported torch; so a caller without tensors never pays for that import.
+    return isinstance(source, getattr(sys.modules.get("torch"), "Tensor", ()))
+
+
+def tensor_to_array(tensor: torch.Tensor, name: str) -> NDArray[Any]:
+    try:
+        if tensor.is_floating_point() and tensor.element_size() < 4:
+            tensor = tensor.float()  # numpy has no bfloat16
+        array: NDArray[Any] = tensor.numpy(force=True)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ImageError(
+            f"{name} is a {tensor.dtype} tensor on {tensor.device} that has no plain values ({error}): "
+            "pass an ordinary tensor"
+        ) from error
+    return array
+
+
+def sixteen_to_eight(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 is odd: there are no ties to break
+
+
+def to_rgba(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # the only mode that Pillow converts it to
+        image = image.convert("LA")
+    key = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+        # From a 16-bit PNG: Pillow keeps the high byte of the pixels but both bytes of the transparent colour.
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    return image.convert("RGBA")

@@ -1,0 +1,340 @@
+"""Fast paths, each beside the plain one that it must equal.
+
+``attend_by_head`` is :func:`fscs_sdk.model.squeeze.attend` for CPUs: the scores of one head of one pair at a time, so
+that they stay in the processor's cache, with a backward pass of its own (autograd's would keep and copy every
+intermediate product).
+
+``squeeze_for_inference`` is :meth:`fscs_sdk.model.squeeze.AttentiveSqueeze.forward` for CPUs where no gradient is
+asked for. It computes one pair at a time in memory that it keeps, because a CPU spends longer on fetching fresh memory
+than on most of a layer's arithmetic; it embeds visible keys only, because the others get a weight of exactly 0; and its
+products may be of bfloat16, while softmax, normalisations and residual sums stay in float32.
+
+``has_fused_kernels`` says where those of :mod:`fscs_sdk.model.fast.cuda` are used, for CUDA devices.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from fscs_sdk.model.squeeze import AttentiveSqueeze, SupportConv
+
+_logger = logging.getLogger(__name__)
+
+#: Scores in memory at once: few enough for the processor's caches, enough to make a call worth its while.
+SCORES_AT_ONCE = 2**19
+#: Inner lengths and elements of a weight for which a float32 product is faster as a convolution.
+CONVOLUTION_BLOCK, CONVOLUTION_SIZE = 16, 2**13
+
+
+def has_onednn() -> bool:
+    """Whose convolutions use the widest vectors of every processor, as float32 matrix products do not on all."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def attend_by_head(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, heads: int) -> Tensor:
+    """Masked multi-head attention at every query position, computed in float32; arguments as in ``squeeze.attend``."""
+    out: Tensor = _AttentionByHead.apply(target, key, value, visible, heads)
+    return out
+
+
+class _AttentionByHead(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, heads: int) -> Tensor:
+        queries, keys, values = (_by_head(x, heads) for x in (target, key, value))
+        hidden = None if visible is None else ~visible[:, None, :, None]
+        context = torch.empty_like(queries)
+        attentions: list[Tensor] = []
+        for index in range(len(queries)):
+            attention = _outer(queries[index], keys[index])
+            if hidden is not None:
+                attention.masked_fill_(hidden[index // heads], -1e9)
+            attention = attention.softmax(dim=1)
+            for channel, row in enumerate(values[index]):
+                torch.sum(attention * row, dim=1, out=context[index, channel])
+            if any(ctx.needs_input_grad[:3]):
+                attentions.append(attention)
+        ctx.save_for_backward(queries, keys, values)
+        ctx.attentions, ctx.hidden, ctx.heads = attentions, hidden, heads
+        return context.view_as(target).to(target.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        queries, keys, values = ctx.saved_tensors
+        grad = grads[0].float().reshape(queries.shape)
+        d_queries, d_keys, d_values = (torch.empty_like(x) for x in (queries, keys, values))
+        for index, attention in enumerate(ctx.attentions):
+            d_scores = _outer(grad[index], values[index]).mul_(attention)
+            d_scores.addcmul_(attention, d_scores.sum(dim=1, keepdim=True), value=-1)
+            if ctx.hidden is not None:  # a masked score is a constant, also where it gets attention: no key is visible
+                d_scores.masked_fill_(ctx.hidden[index // ctx.heads], 0)
+            for channel in range(queries.shape[1]):
+                torch.sum(attention * grad[index, channel, :, None], dim=0, out=d_values[index, channel])
+                torch.sum(d_scores * keys[index, channel], dim=1, out=d_queries[index, channel])
+                torch.sum(d_scores * queries[index, channel, :, None], dim=0, out=d_keys[index, channel])
+        shape = grads[0].shape
+        d_target, d_key, d_value = (
+            d.reshape(shape[0], shape[1], -1, shape[3]).to(grads[0].dtype) for d in (d_queries, d_keys, d_values)
+        )
+        return d_target, d_key, d_value, None, None
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """(P, C, S, Q) -> float32 (P * heads, C / heads, S, Q)."""
+    return x.float().reshape(x.shape[0] * heads, -1, x.shape[2], x.shape[3])
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """Sum over channels of products: (d, T, Q), (d, S, Q) -> (T, S, Q)."""
+    product = left[0, :, None] * right[0]
+    for channel in range(1, len(left)):
+        product.addcmul_(left[channel, :, None], right[channel])
+    return product
+
+
+# ---- CUDA devices ----------------------------------------------------------------------------------------------------
+
+
+def has_fused_kernels(x: Tensor) -> bool:
+    """Is ``x`` where Triton's kernels can be used: on a CUDA device, no gradient asked for, no graph being recorded?"""
+    if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return x.dtype.itemsize <= 4 and runs_triton(x.device)  # they compute in float32
+
+
+@cache
+def runs_triton(device: torch.device) -> bool:
+    """Can Triton be imported, and compile for this device? Tried once, on two small tensors."""
+    try:
+        from fscs_sdk.model.fast.cuda import attend, normalize
+
+        small = torch.zeros(1, 8, 1, 1, device=device)
+        attend(small, small, small, None, heads=8)
+        normalize(small, small[0, :, 0, 0], small[0, :, 0, 0], groups=4, epsilon=1.0, relu=True, dtype=torch.float32)
+    except Exception as error:  # noqa: BLE001 (no Triton, no C compiler, an unknown device: all have the plain path)
+        _logger.info("Triton cannot be used on %s, the plain path is: %s", device, error)
+        return False
+    return True
+
+
+# ---- A layer without gradients. Tensors of one pair, support positions first: (S, C, Q) ------------------------------
+
+
+class _Scratch(threading.local):
+    """A thread's memory for intermediate results, kept from call to call. No value outlives its frame."""
+
+    def __init__(self) -> None:
+        self.memory = torch.empty(0, dtype=torch.uint8)
+        self.used = self.most = 0
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """What is taken inside is given back at the end."""
+        start = self.used
+        try:
+            yield
+        finally:
+            self.used = start
+            if start == 0 and self.most > len(self.memory):
+                with torch.inference_mode(False):  # so that it may be written to in any mode
+                    self.memory = torch.empty(self.most, dtype=torch.uint8)
+
+    def take(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor; from fresh memory where the kept does not suffice yet."""
+        start, size = self.used, torch.Size(shape).numel() * dtype.itemsize
+        self.used += -(-size // 64) * 64
+        self.most = max(self.most, self.used)
+        if self.used > len(self.memory):
+            return torch.empty(shape, dtype=dtype)
+        return self.memory[start : start + size].view(dtype).view(shape)
+
+
+_scratch = _Scratch()
+
+
+def is_for_inference(x: Tensor) -> bool:
+    """Is ``x`` on a CPU, with no gradient asked for and no graph being recorded?"""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def squeeze_for_inference(
+    layer: AttentiveSqueeze, correlation: Tensor, visible: Tensor | None, *, heads: int
+) -> Tensor:
+    """``layer(correlation, mask)``; products are of autocast's type where that is on.
+
+    Args:
+        correlation: (P, C_in, h, w, Q), of any memory layout.
+        visible: bool (P, S) for the S key positions; None = no masking.
+
+    Returns:
+        (P, C_out, h', w', Q), support positions first in memory.
+    """
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else layer.target.weight.dtype
+    height, width = (layer.target.output_side(side) for side in correlation.shape[2:4])
+    with torch.autocast("cpu", enabled=False):
+        pairs = [
+            _squeeze_pair(layer, x, None if visible is None else visible[index], heads, dtype)
+            for index, x in enumerate(correlation)
+        ]
+    squeezed = pairs[0][None] if len(pairs) == 1 else torch.stack(pairs)
+    return squeezed.view(len(pairs), height, width, *squeezed.shape[2:]).permute(0, 3, 1, 2, 4)
+
+
+def _squeeze_pair(layer: AttentiveSqueeze, x: Tensor, visible: Tensor | None, heads: int, dtype: torch.dtype) -> Tensor:
+    """(C_in, h, w, Q) -> (S', C_out, Q)."""
+    hidden = len(layer.target.weight)
+    with _scratch.frame():
+        around, key, value = _embed(layer, x, visible, dtype)
+        context = _attend(around[:, :hidden], key, value, heads)
+        _normalize(context, layer.aggregate_norm).relu_()
+        attended = torch.empty(len(around), 2 * hidden, x.shape[-1], dtype=around.dtype)
+        _normalize(_convolve_points(context, layer.aggregate.conv, dtype, attended), layer.aggregate.norm).relu_()
+        if layer.shortcut is None:
+            attended += x.flatten(1, 2).transpose(0, 1)
+        else:
+            attended += _normalize(around[:, hidden:], layer.shortcut.norm).relu_()
+    _normalize(attended, layer.attention_norm)  # eq. 13
+    with _scratch.frame():
+        wide = _scratch.take(len(attended), hidden, x.shape[-1], dtype=attended.dtype)
+        _normalize(_convolve_points(attended, layer.feed_forward.conv, dtype, wide), layer.feed_forward.norm).relu_()
+        fed = _scratch.take(*attended.shape, dtype=attended.dtype)
+        attended += _convolve_points(wide, layer.feed_forward_out, dtype, fed)
+    return _normalize(attended, layer.output_norm)  # eq. 14
+
+
+def _embed(
+    layer: AttentiveSqueeze, x: Tensor, visible: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Target, and shortcut where there is one, at all positions; key and value at the visible ones.
+
+    Where none is visible all are alike: then the one value is the mean of all, and needs no key.
+    """
+    around = [layer.target] if layer.shortcut is None else [layer.target, layer.shortcut.conv]
+    chosen = None if visible is None else visible.nonzero().flatten().tolist()
+    uniform = chosen is not None and not chosen
+    inside = [layer.value] if uniform else [layer.key, layer.value]
+    if uniform:
+        chosen = None
+    if (layer.key.kernel, layer.key.stride) == (layer.target.kernel, layer.target.stride):
+        embedded, pairs = _convolve(x, [around, inside], [None, chosen], dtype)
+    else:
+        (embedded,), (pairs,) = _convolve(x, [around], [None], dtype), _convolve(x, [inside], [chosen], dtype)
+    if uniform:
+        return embedded, None, pairs.mean(dim=0, keepdim=True)
+    key, value = pairs.chunk(2, dim=1)
+    return embedded, key, value
+
+
+def _convolve(
+    x: Tensor, groups: Sequence[Sequence[SupportConv]], chosen: Sequence[list[int] | None], dtype: torch.dtype
+) -> list[Tensor]:
+    """Convolutions of one geometry: (C, h, w, Q) -> for each group (S', O, Q), its convolutions' outputs stacked.
+
+    ``chosen``: for each group the output positions that are asked for; None = all.
+    """
+    windows = groups[0][0].windows(x.shape[1], x.shape[2])
+    places = [dict.fromkeys(range(len(windows)) if some is None else some) for some in chosen]
+    weights = [torch.cat([conv.weight for conv in convs]) for convs in groups]
+    biases = [_bias(convs)[:, None] for convs in groups]
+    outs = [
+        _scratch.take(len(place), len(weight), x.shape[-1], dtype=weight.dtype)
+        for place, weight in zip(places, weights, strict=True)
+    ]
+    rows = [iter(out) for out in outs]
+    taps: dict[tuple[int, ...], Tensor] = {}
+    with _scratch.frame():
+        gathered = _scratch.take(weights[0][0].numel(), x.shape[-1], dtype=dtype)
+        for position, ((row, column), (tap_row, tap_column)) in enumerate(windows):
+            asked = [group for group, place in enumerate(places) if position in place]
+            if not asked:
+                continue
+            window = x[:, row, column]
+            inner = gathered[: window.shape[:3].numel()]
+            inner.view(window.shape).copy_(window)
+            for group in asked:
+                name = (group, tap_row.start, tap_row.stop, tap_column.start, tap_column.stop)
+                if name not in taps:
+                    taps[name] = weights[group][:, :, tap_row, tap_column].flatten(1).to(dtype)
+                _product(taps[name], inner, biases[group], next(rows[group]))
+    return outs
+
+
+def _bias(convs: Sequence[SupportConv]) -> Tensor:
+    return torch.cat([conv.weight.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias for conv in convs])
+
+
+def _product(weight: Tensor, x: Tensor, bias: Tensor, out: Tensor) -> None:
+    """Write (O, C) x (C, Q) + (O, 1) to ``out``."""
+    if x.dtype != out.dtype:
+        out.copy_(torch.mm(weight, x)).add_(bias)
+    elif _is_faster_as_convolution(weight):
+        out.copy_(F.conv1d(x[None], weight[:, :, None], bias[:, 0])[0])
+    else:
+        torch.addmm(bias, weight, x, out=out)
+
+
+def _is_faster_as_convolution(weight: Tensor) -> bool:
+    blocks = weight.shape[1] % CONVOLUTION_BLOCK == 0 and weight.numel() >= CONVOLUTION_SIZE
+    return blocks and weight.dtype == torch.float32 and has_onednn()
+
+
+def _convolve_points(x: Tensor, conv: SupportConv, dtype: torch.dtype, out: Tensor) -> Tensor:
+    """Write a 1x1 convolution without bias, (S, C, Q) -> (S, O, Q), to ``out``."""
+    weight = conv.weight.flatten(1).to(dtype)
+    if dtype == x.dtype and _is_faster_as_convolution(weight):
+        return out.copy_(F.conv1d(x, weight[:, :, None]))
+    weight = weight.expand(len(x), -1, -1)
+    if dtype == x.dtype:
+        return torch.bmm(weight, x, out=out)
+    with _scratch.frame():
+        rounded = _scratch.take(*x.shape, dtype=dtype).copy_(x)
+        return out.copy_(torch.bmm(weight, rounded, out=_scratch.take(*out.shape, dtype=dtype)))
+
+
+def _attend(target: Tensor, key: Tensor | None, value: Tensor, heads: int) -> Tensor:
+    """Unmasked attention (eqs. 10-12): (T, C, Q), (S, C, Q), (S, C, Q) -> (T, C, Q)."""
+    context = _scratch.take(*target.shape, dtype=target.dtype)
+    if key is None or len(value) == 1:
+        return context.copy_(value.expand_as(context))
+    target, key, value, by_head = (x.view(len(x), heads, -1, x.shape[2]) for x in (target, key, value, context))
+    rows, positions = len(key) * heads, target.shape[-1]
+    width = min(positions, max(1, SCORES_AT_ONCE // rows))
+    height = max(1, SCORES_AT_ONCE // (rows * width))
+    for left in range(0, positions, width):
+        near = slice(left, left + width)
+        for top in range(0, len(target), height):
+            here = slice(top, top + height)
+            _attend_chunk(target[here, ..., near], key[..., near], value[..., near], by_head[here, ..., near])
+    return context
+
+
+def _attend_chunk(target: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
+    """(t, heads, d, q), (S, heads, d, q), (S, heads, d, q); d = C / heads."""
+    scores = target[:, None, :, 0] * key[:, :, 0]  # (t, S, heads, q)
+    for channel in range(1, key.shape[2]):
+        scores.addcmul_(target[:, None, :, channel], key[:, :, channel])
+    attention = scores.softmax(dim=1)
+    for channel in range(value.shape[2]):
+        torch.mul(attention, value[:, :, channel], out=scores)
+        torch.sum(scores, dim=1, out=out[:, :, channel])
+
+
+def _normalize(x: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Group normalisation of (S, C, Q), in place: the mean first, then the deviations, so that no digits are lost."""
+    count, width = x.numel() // norm.num_groups, norm.num_channels // norm.num_groups
+    mean = x.sum(dim=2).sum(dim=0).view(norm.num_groups, width).sum(dim=1) / count
+    x -= mean.repeat_interleave(width)[:, None]
+    squares = torch.linalg.vector_norm(x, dim=2).square().sum(dim=0).view(norm.num_groups, width).sum(dim=1)
+    scale = (squares / count + norm.eps).rsqrt().repeat_interleave(width)
+    x *= (scale * norm.weight)[:, None]
+    x += norm.bias[:, None]
+    return x

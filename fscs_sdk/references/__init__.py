@@ -1,0 +1,1 @@
+"""Supports as people have them -> shots."""
