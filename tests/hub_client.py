@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from fscs_sdk.weights import fetch, locate_model, manifest
-from fscs_sdk.weights import locate as models
+from fscs_sdk.weights import locate as locating
 from fscs_sdk.weights.manifest import parse_file
 
 _sleep = time.sleep
