@@ -60,7 +60,7 @@ class FewShotSegmenter:
         name: str,
         device: str | torch.device = "auto",
         dtype: str = "auto",
-        protocol: Protocol = "paper",
+        protocol: Protocol | None = None,
         max_memory: int | None = None,
     ) -> None:
         """Wrap a loaded network.
@@ -74,7 +74,8 @@ class FewShotSegmenter:
                 devices the backbone's too. ``auto`` is for ASNet bfloat16 on a CPU that multiplies it in hardware
                 (AVX512-BF16, AMX), where it keeps 99.9 % of mask pixels, and float16 on CUDA, whose tensor cores all
                 have it and whose rounding is eight times finer; else float32.
-            protocol: ``paper`` or ``authors``; see :mod:`fscs_sdk.model.ifsl`.
+            protocol: ``paper`` or ``authors`` (see :mod:`fscs_sdk.model.ifsl`); by default what the head was trained
+                for: ``authors`` for converted checkpoints, else ``paper``.
             max_memory: bytes that intermediate results may take at once, 4 GB if not given. Fewer photos and pairs are
                 computed together where they would need more; answers stay the same. One at a time is always allowed.
                 What is asked for (supports, and N maps of the photo's size) is not counted.
@@ -82,6 +83,7 @@ class FewShotSegmenter:
         Raises:
             ValueError: an unknown device, dtype or protocol, or a memory limit that is not above 0.
         """
+        protocol = network.protocol if protocol is None else protocol
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol {protocol!r} is unknown; choose {' or '.join(PROTOCOLS)}")
         if dtype != "auto" and dtype not in DTYPES:
@@ -111,7 +113,7 @@ class FewShotSegmenter:
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | None = None,
         local_files_only: bool = False,
-        protocol: Protocol = "paper",
+        protocol: Protocol | None = None,
         backbone: str | os.PathLike[str] | None = None,
         max_memory: int | None = None,
     ) -> "FewShotSegmenter":

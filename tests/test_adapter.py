@@ -15,7 +15,6 @@ from fscs_sdk import FewShotSegmenter
 from fscs_sdk.checkpoints.head import HeadConfig, save_head
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.model.adapter import Adapter
-from fscs_sdk.model.heads import map_channels
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.training.contrastive import PURITY, TEMPERATURE, Cells, cell_labels, contrastive_loss, train_affine
 from fscs_sdk.weights import BACKBONE_FILE, PACKAGE_FOLDER
@@ -115,7 +114,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FewShotSegm
     """A saved head with an adapter, and the same network in memory."""
     whole = FewShotSegmenter.from_pretrained().network
     torch.manual_seed(5)
-    adapter = Adapter(map_channels(whole.backbone.spec, input_side=288))
+    adapter = Adapter(whole.backbone.spec.channels)
     with torch.no_grad():
         for affine in adapter.affines:
             affine.weight += 0.02 * torch.randn_like(affine.weight)

@@ -2,11 +2,14 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fscs_sdk.model.backbone import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
 from fscs_sdk.model.correlation import support_pyramid
+from fscs_sdk.model.efficientnet_lite import EfficientNetLite0
 
 NAMES = ("resnet50", "resnet101", "vgg16", "densenet169", "efficientnet_lite0")
 SMALL_SIDE = 80  # the smallest at which rounding up (ResNet) and down (VGG) differ
@@ -81,7 +84,7 @@ def test_every_backbone_is_tested() -> None:
 def test_maps_at_full_size(name: str) -> None:
     side, *levels = SHAPES[name]
     with torch.device("meta"):  # shapes without the arithmetic
-        pyramid = Backbone(name)(torch.zeros(2, 3, side, side, dtype=torch.uint8))
+        pyramid = Backbone(name).to("meta")(torch.zeros(2, 3, side, side, dtype=torch.uint8))
     expected = [[(2, count, size, size) for count in channels] for channels, size in levels]
     assert [[tuple(feature.shape) for feature in level] for level in pyramid] == expected
     assert BACKBONES[name].maps == tuple(len(channels) for channels, _ in levels)
@@ -223,9 +226,24 @@ def test_densenet_taps_are_concatenations_standardized_by_the_next_norm() -> Non
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("side", [288, 300, 331, 384])
+def test_lite0_is_the_network_of_timm(side: int) -> None:
+    theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    ours = EfficientNetLite0().eval()
+    ours.load_state_dict({name: theirs.state_dict()[name] for name in ours.state_dict()})
+    x = torch.randn(1, 3, side, side)
+    theirs.conv_head = theirs.bn2 = torch.nn.Identity()
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs.forward_features(x), rtol=0, atol=1e-5)
+
+
 def test_lite0_taps_are_block_outputs() -> None:
     network = backbone("efficientnet_lite0").network
-    x = network.bn1(network.conv_stem(normalized(photos(), (127 / 255,) * 3, (128 / 255,) * 3)))
+    x = F.relu6(network.bn1(network.conv_stem(normalized(photos(), (127 / 255,) * 3, (128 / 255,) * 3))))
     outputs: list[list[Tensor]] = []
     for stage in network.blocks:
         outputs.append([])

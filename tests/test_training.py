@@ -21,7 +21,6 @@ from fscs_sdk.checkpoints.tensors import weights_of
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.backbone import Backbone
-from fscs_sdk.model.heads import map_channels
 from fscs_sdk.training.__main__ import main
 from fscs_sdk.training.cache import FeatureCache
 from fscs_sdk.training.config import TrainConfig
@@ -163,7 +162,7 @@ def test_a_checkpoint_of_other_backbone_weights_is_refused(data: Path, tmp_path:
 
 
 def test_a_checkpoint_goes_on_with_the_adapter_that_it_had(data: Path, tmp_path: Path) -> None:
-    adapter, other = (Adapter(map_channels(SPEC, input_side=288)) for _ in range(2))
+    adapter, other = (Adapter(SPEC.channels) for _ in range(2))
     with torch.no_grad():
         other.affines[0].weight.mul_(1.5)
     config = changed(CHEAP, steps=1)
@@ -329,7 +328,7 @@ def test_averaged_weights_are_what_is_kept(data: Path, tmp_path: Path) -> None:
 
 def test_a_run_leaves_a_head_that_loads_with_its_settings(data: Path, tmp_path: Path, backbone: Backbone) -> None:
     config = changed(CHEAP, steps=1)
-    adapter = Adapter(map_channels(SPEC, input_side=288))
+    adapter = Adapter(SPEC.channels)
     with torch.no_grad():
         adapter.affines[0].weight.mul_(0.5)
     trainer(data, tmp_path, config, adapter=adapter).run()
@@ -351,7 +350,7 @@ def test_a_run_leaves_a_head_that_loads_with_its_settings(data: Path, tmp_path: 
 
 
 def test_the_adapter_comes_before_the_cosines(data: Path, tmp_path: Path) -> None:
-    adapter = Adapter(map_channels(SPEC, input_side=288))
+    adapter = Adapter(SPEC.channels)
     with torch.no_grad():
         for affine in adapter.affines:
             affine.weight.mul_(-2)

@@ -398,7 +398,7 @@ def test_a_head_says_how_it_is_asked_and_an_older_one_is_asked_as_in_the_paper(f
 def test_a_head_is_saved_in_half_precision_with_its_description(tmp_path):
     save_head(tmp_path / HEAD_FILE, ASNet((5, 6, 2)), HeadConfig(**BARE))
     with safe_open(tmp_path / HEAD_FILE, framework="pt") as file:
-        assert json.loads(file.metadata()[METADATA_KEY]) == BARE
+        assert json.loads(file.metadata()[METADATA_KEY]) == BARE | {"format": 2, "protocol": "paper"}
     assert_stored_as(tmp_path / HEAD_FILE, torch.float16)
 
 
@@ -491,13 +491,34 @@ def test_a_backbone_is_not_a_head(folder):
         CONFIG | {"backbone": "resnet51"},
         CONFIG | {"input_side": 0},
         CONFIG | {"input_side": 16},
-        CONFIG | {"input_side": 288.5},
+        CONFIG | {"protocol": "theirs"},
     ],
 )
 def test_a_head_of_a_model_that_is_not_known_is_refused(folder, config):
     change(folder / HEAD_FILE, config=config)
     with pytest.raises(ValueError, match=r"describes a model that this version does not know .*; update fscs-sdk"):
         load(folder)
+
+
+@pytest.mark.parametrize("config", [CONFIG | {"input_side": 288.5}, CONFIG | {"more": 1}, CONFIG | {"threshold": 2}])
+def test_a_head_that_describes_itself_wrongly_is_refused(folder, config):
+    change(folder / HEAD_FILE, config=config)
+    with pytest.raises(ValueError, match="is not a head of this SDK"):
+        load(folder)
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", None, 1.5])
+def test_a_head_of_a_later_format_asks_for_an_update(folder, version):
+    change(folder / HEAD_FILE, config=CONFIG | {"format": version, "of_tomorrow": 1})
+    with pytest.raises(ValueError, match=r"is a head of format .*, this version reads up to 2; update fscs-sdk"):
+        load(folder)
+
+
+@pytest.mark.parametrize("config", [CONFIG, CONFIG | {"format": 2, "protocol": "authors"}])
+def test_a_head_is_asked_by_the_protocol_that_it_names(folder, config):
+    change(folder / HEAD_FILE, config=config)
+    assert FewShotSegmenter.from_pretrained(folder, device="cpu").protocol == config.get("protocol", "paper")
+    assert FewShotSegmenter.from_pretrained(folder, device="cpu", protocol="paper").protocol == "paper"
 
 
 def test_a_head_for_another_backbone_does_not_fit_the_one_beside_it(folder):

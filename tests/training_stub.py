@@ -29,7 +29,7 @@ class TinyNetwork(nn.Module):
 
 
 NAME = "tiny"
-SPEC = BackboneSpec(TinyNetwork, (("coarse",), ("middle",), ("fine",)), "output", ())
+SPEC = BackboneSpec(TinyNetwork, (("coarse",), ("middle",), ("fine",)), ((8,), (7,), (6,)), "output", ())
 
 SMALL = TrainConfig(
     backbone=NAME,

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from fscs_sdk.checkpoints.fingerprint import differences
@@ -10,7 +11,7 @@ from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, HeadFile, read_head
 from fscs_sdk.checkpoints.tensors import load_state, read_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import BACKBONES, Backbone, BackboneSpec
-from fscs_sdk.model.heads import build_head, map_channels
+from fscs_sdk.model.heads import build_head
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.weights import ModelFiles
 from fscs_sdk.weights.hub import HubOptions
@@ -40,7 +41,8 @@ def load_network(
         OSError: a file is missing or cannot be read.
     """
     head = read_head(files.head)
-    network = Backbone(head.config.backbone)
+    with torch.device("meta"):  # weights are read, not drawn
+        network = Backbone(head.config.backbone)
     chosen = backbone if backbone is not None else files.backbone if files.backbone.is_file() else None
     if chosen is not None:
         _load_chosen(network, chosen, head, beside=backbone is None)
@@ -50,12 +52,19 @@ def load_network(
     learner, adapter = _load_learner(head, network.spec)
     config = head.config
     return FewShotNetwork(
-        network, learner, config.input_side, adapter, threshold=config.threshold, close_up=config.close_up
+        network,
+        learner,
+        config.input_side,
+        adapter,
+        threshold=config.threshold,
+        close_up=config.close_up,
+        protocol=config.protocol,
     )
 
 
 def _load_learner(head: HeadFile, spec: BackboneSpec) -> tuple[nn.Module, Adapter | None]:
-    learner = build_head(head.config.method, spec, input_side=head.config.input_side)
+    with torch.device("meta"):  # weights are read, not drawn
+        learner = build_head(head.config.method, spec)
     if not head.config.adapter:
         load_state(learner, head.tensors, head.path)
         return learner, None
@@ -63,8 +72,9 @@ def _load_learner(head: HeadFile, spec: BackboneSpec) -> tuple[nn.Module, Adapte
     its: dict[str, Tensor] = {}
     for name, tensor in head.tensors.items():
         (its if name.startswith(ADAPTER_PREFIX) else own)[name.removeprefix(ADAPTER_PREFIX)] = tensor
-    adapter = Adapter(map_channels(spec, input_side=head.config.input_side)).requires_grad_(False)
     load_state(learner, own, head.path)
+    with torch.device("meta"):  # weights are read, not drawn
+        adapter = Adapter(spec.channels).requires_grad_(False)
     load_state(adapter, its, head.path)
     return learner, adapter
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fscs_sdk import __version__
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.checkpoints.assembly import load_network, read_backbone
 from fscs_sdk.checkpoints.head import HeadConfig, save_head
 from fscs_sdk.checkpoints.tensors import check_finite, check_fit, weights_of, write_tensors
@@ -227,7 +228,7 @@ def _convert_model(
     )
     files = ModelFiles.in_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    config = HeadConfig("asnet", name, AUTHORS_SIDE)
+    config = HeadConfig("asnet", name, AUTHORS_SIDE, protocol="authors")
     save_head(files.head, head, config, backbone=backbone or None, dtype=torch.float32)
     if report.backbone_kept:
         write_tensors(files.backbone, backbone)
@@ -385,5 +386,4 @@ def _write_config(report: ConversionReport, description: Mapping[str, object], p
         "found": found,
         "versions": {"fscs-sdk": __version__, "torch": torch.__version__},
     }
-    text = json.dumps(content, indent=2)
-    (report.folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    write_atomically(report.folder / CONFIG_FILE, f"{json.dumps(content, indent=2)}\n".encode())

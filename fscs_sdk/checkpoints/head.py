@@ -14,7 +14,10 @@ from fscs_sdk.checkpoints.tensors import read_tensors, write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import BACKBONES
 from fscs_sdk.model.heads import HEADS
+from fscs_sdk.model.ifsl import PROTOCOLS, Protocol
 
+#: Of the description below. A file of a later format asks for an update; one without a number is of the first.
+FORMAT_VERSION = 2
 #: Keys of a head's metadata: its description, and the fingerprint of the backbone that it was trained on.
 METADATA_KEY = "fscs_head"
 FINGERPRINT_KEY = "fscs_backbone_fingerprint"
@@ -36,6 +39,8 @@ class HeadConfig:
         input_side: side of the square input in pixels.
         adapter: whether the file also holds an :class:`~fscs_sdk.model.adapter.Adapter`.
         threshold, close_up: in [0, 1], as in :class:`~fscs_sdk.model.network.FewShotNetwork`.
+        protocol: whose rules of inference it was trained for, a key of ``fscs_sdk.model.ifsl.PROTOCOLS``: what it is
+            asked by where nothing else is said.
     """
 
     method: str
@@ -44,6 +49,7 @@ class HeadConfig:
     adapter: bool = False
     threshold: float = 0.5
     close_up: float = 0.0
+    protocol: Protocol = "paper"
 
 
 @dataclass(frozen=True)
@@ -84,27 +90,43 @@ def save_head(
     }
     if adapter is not None:
         tensors |= {name: tensor.float() for name, tensor in adapter.state_dict(prefix=ADAPTER_PREFIX).items()}
-    metadata = {METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT_VERSION, **asdict(config)}, sort_keys=True)}
     if backbone is not None:
         metadata[FINGERPRINT_KEY] = fingerprint(backbone)
     write_tensors(path, tensors, metadata)
 
 
 def read_head(path: Path) -> HeadFile:
+    """Read what :func:`save_head` wrote, of this format or an earlier one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no head, is damaged, or is of a later version.
+    """
     tensors = read_tensors(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     try:
-        config = HeadConfig(**json.loads(metadata.get(METADATA_KEY, "")))
-        texts = isinstance(config.method, str) and isinstance(config.backbone, str)
-        if not texts or not isinstance(config.input_side, (int, float)) or not isinstance(config.adapter, bool):
-            raise TypeError("two names, a number and a yes or no are needed")
+        told = dict(json.loads(metadata.get(METADATA_KEY, "")))
+        version = told.pop("format", 1)
+    except (ValueError, TypeError):
+        raise ValueError(f"'{path}' is not a head of this SDK: its metadata does not describe one") from None
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise ValueError(
+            f"'{path}' is a head of format {version!r}, this version reads up to {FORMAT_VERSION}; update fscs-sdk"
+        )
+    try:
+        config = HeadConfig(**told)
+        texts = all(isinstance(text, str) for text in (config.method, config.backbone, config.protocol))
+        if not texts or type(config.input_side) is not int or type(config.adapter) is not bool:
+            raise TypeError("three names, a whole number and a yes or no are needed")
         for share in (config.threshold, config.close_up):
             if isinstance(share, bool) or not 0 <= share <= 1:
                 raise ValueError("threshold and close_up must be numbers from 0 to 1")
     except (ValueError, TypeError):
         raise ValueError(f"'{path}' is not a head of this SDK: its metadata does not describe one") from None
-    if config.method not in HEADS or config.backbone not in BACKBONES or not _is_side(config.input_side):
+    known = config.method in HEADS and config.backbone in BACKBONES and config.protocol in PROTOCOLS
+    if not known or config.input_side not in INPUT_SIDES:
         raise ValueError(f"'{path}' describes a model that this version does not know ({config}); update fscs-sdk")
     recorded = metadata.get(FINGERPRINT_KEY)
     try:
@@ -113,7 +135,3 @@ def read_head(path: Path) -> HeadFile:
     except ValueError as error:
         raise ValueError(f"'{path}' does not tell which backbone it needs: {error}; get it again") from None
     return HeadFile(path, config, tensors, recorded)
-
-
-def _is_side(side: object) -> bool:
-    return isinstance(side, int) and side in INPUT_SIDES

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -41,10 +42,14 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_state(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Strictly: every weight must be there, in its shape, and nothing else (batch counters apart)."""
+    """Give a module these very tensors. Strictly: every weight must be there, in its shape, and nothing else.
+
+    The module may have been built on the ``meta`` device, without values. Batch counters, which nothing reads, are 0.
+    """
     check_fit(tensors, weights_of(module), f"'{path}' does not fit its network")
     check_finite(tensors, path)
-    module.load_state_dict(tensors, strict=False)
+    counters = {name: torch.tensor(0, device="cpu") for name in module.state_dict().keys() - tensors.keys()}
+    module.load_state_dict(tensors | counters, assign=True)
 
 
 def check_fit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:

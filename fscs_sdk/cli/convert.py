@@ -60,5 +60,5 @@ def _lines(report: "ConversionReport") -> list[str]:
     return [
         *lines,
         *left_out,
-        f"Load it: FewShotSegmenter.from_pretrained({str(report.folder)!r}, protocol='authors')",
+        f"Load it: FewShotSegmenter.from_pretrained({str(report.folder)!r})",
     ]

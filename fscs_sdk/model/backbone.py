@@ -1,7 +1,8 @@
 """Frozen ImageNet backbones: a normalised photo -> the feature maps that are correlated, level by level.
 
 torchvision's and timm's networks are used as they are and tapped with hooks. To add one, add a :class:`BackboneSpec`
-to ``BACKBONES``: what to build, and for each level the names of the modules to tap, in order of depth.
+to ``BACKBONES``: what to build, and for each level the names of the modules to tap, in order of depth, and how many
+channels they have.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fscs_sdk.model.efficientnet_lite import EfficientNetLite0
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,15 +29,17 @@ class BackboneSpec:
     Attributes:
         build: returns the network without weights.
         levels: module names for levels 4, 3 and 2 (strides 32, 16 and 8).
+        channels: C_l of what is tapped of each of them.
         tap: what is taken of such a module. ``output``: what it returns. ``input``: what it was given at its last call
             (the sum before a residual block's final ReLU). ``standardized``: the input of a batch normalisation,
             minus its running mean, over its running deviation, without its affine part.
-        unused: top-level modules that features do not need; they are dropped.
+        unused: top-level modules that features do not need; they are dropped, and so are their tensors in files.
         mean, std: of the RGB input in [0, 1].
     """
 
     build: Callable[[], nn.Module]
     levels: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     tap: Literal["output", "input", "standardized"]
     unused: tuple[str, ...]
     mean: tuple[float, float, float] = field(default=IMAGENET_MEAN)
@@ -45,22 +50,17 @@ class BackboneSpec:
         """Number of maps of levels 4, 3 and 2."""
         return len(self.levels[0]), len(self.levels[1]), len(self.levels[2])
 
+    @property
+    def last_channels(self) -> tuple[int, int, int]:
+        """Channels of the deepest map of levels 4, 3 and 2."""
+        return self.channels[0][-1], self.channels[1][-1], self.channels[2][-1]
+
 
 def _torchvision(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         import torchvision.models
 
         network: nn.Module = torchvision.models.get_model(name, weights=None)
-        return network
-
-    return build
-
-
-def _timm(name: str) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        import timm  # imported only where it is used: it is slow to load
-
-        network: nn.Module = timm.create_model(name, pretrained=False)
         return network
 
     return build
@@ -76,7 +76,8 @@ def _vgg(*indices: int) -> tuple[str, ...]:
 
 def _resnet(name: str, level3: int) -> BackboneSpec:
     levels = (_bottlenecks(4, 3), _bottlenecks(3, level3), _bottlenecks(2, 4))
-    return BackboneSpec(_torchvision(name), levels, "input", ("avgpool", "fc"))
+    channels = ((2048,) * 3, (1024,) * level3, (512,) * 4)
+    return BackboneSpec(_torchvision(name), levels, channels, "input", ("avgpool", "fc"))
 
 
 BACKBONES: dict[str, BackboneSpec] = {
@@ -85,6 +86,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     "vgg16": BackboneSpec(
         _torchvision("vgg16"),
         (_vgg(30), _vgg(24, 26, 28), _vgg(17, 19, 21)),
+        ((512,), (512,) * 3, (512,) * 3),
         "output",
         ("avgpool", "classifier"),
     ),
@@ -100,16 +102,18 @@ BACKBONES: dict[str, BackboneSpec] = {
             ),
             ("features.transition2.norm",),
         ),
+        ((992, 1344, 1664), (448, 768, 1280), (512,)),
         "standardized",
         ("classifier",),
     ),
     "efficientnet_lite0": BackboneSpec(
-        _timm("tf_efficientnet_lite0"),
+        EfficientNetLite0,
         (
             ("blocks.5.0", "blocks.5.1", "blocks.5.2", "blocks.5.3", "blocks.6.0"),
             ("blocks.3.0", "blocks.3.1", "blocks.3.2", "blocks.4.0", "blocks.4.1", "blocks.4.2"),
             ("blocks.2.0", "blocks.2.1"),
         ),
+        ((192,) * 4 + (320,), (80,) * 3 + (112,) * 3, (40,) * 2),
         "output",
         ("conv_head", "bn2", "global_pool", "classifier"),
         mean=(127 / 255,) * 3,
@@ -136,12 +140,13 @@ class Backbone(nn.Module):
         self.spec = BACKBONES[name]
         self.network = self.spec.build()
         for unused in self.spec.unused:
-            setattr(self.network, unused, nn.Identity())
+            if hasattr(self.network, unused):
+                setattr(self.network, unused, nn.Identity())
         for module in self.network.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # a tapped tensor must not be overwritten by the ReLU that follows it
-        self.register_buffer("mean", torch.tensor(self.spec.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(self.spec.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(self.spec.mean, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.spec.std, device="cpu").view(3, 1, 1), persistent=False)
         self._tapped: dict[str, Tensor] = {}
         for level in self.spec.levels:
             for tapped in level:

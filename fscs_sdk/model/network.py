@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from fscs_sdk.model import ifsl
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.correlation import Pyramid, query_pyramid, support_pyramid
@@ -33,6 +34,7 @@ class FewShotNetwork:
         threshold: delta of eq. 2 where nothing else is said; the paper's is 0.5.
         close_up: support photos are cropped around an object whose box is shorter than this share of the photo both
             ways (:func:`fscs_sdk.images.close_up`); 0 = never, as in the paper.
+        protocol: the rules of inference (:mod:`~.ifsl`) where nothing else is said.
     """
 
     backbone: Backbone
@@ -41,6 +43,7 @@ class FewShotNetwork:
     adapter: Adapter | None = None
     threshold: float = 0.5
     close_up: float = 0.0
+    protocol: ifsl.Protocol = "paper"
 
     @property
     def parts(self) -> tuple[nn.Module, ...]:

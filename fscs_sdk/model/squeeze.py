@@ -111,9 +111,9 @@ def attend(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -
     if target.device.type == "cpu" and target.shape[2] * key.shape[2] >= LARGE_ATTENTION:
         return attend_by_head(target, key, value, visible, HEADS)
     if has_fused_kernels(target):
-        from fscs_sdk.model import triton_kernels  # loads Triton, which need not be there
+        from fscs_sdk.model.fast import cuda  # loads Triton, which need not be there
 
-        return triton_kernels.attend(target, key, value, visible, HEADS)
+        return cuda.attend(target, key, value, visible, HEADS)
     return attend_plainly(target, key, value, visible)
 
 
@@ -140,10 +140,10 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
         """The same shape; with ``relu`` negatives are clamped to 0 afterwards. Under autocast the answer is float32."""
         if has_fused_kernels(x):
-            from fscs_sdk.model import triton_kernels  # loads Triton, which need not be there
+            from fscs_sdk.model.fast import cuda  # loads Triton, which need not be there
 
             dtype = torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
-            return triton_kernels.normalize(
+            return cuda.normalize(
                 x, self.weight, self.bias, groups=self.num_groups, epsilon=self.eps, relu=relu, dtype=dtype
             )
         x = super().forward(x)

@@ -18,7 +18,6 @@ from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
 from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
-from fscs_sdk.model.heads import map_channels
 from fscs_sdk.training.backbones import load_backbone_weights
 from fscs_sdk.training.comparison import FOLDS, RUNS, Comparison
 from fscs_sdk.training.config import TrainConfig
@@ -232,7 +231,7 @@ def _read_initial(path: Path) -> dict[str, Tensor]:
 
 
 def _read_adapter(path: Path, settings: TrainConfig, backbone: Backbone) -> Adapter:
-    adapter = Adapter(map_channels(backbone.spec, input_side=settings.side))
+    adapter = Adapter(backbone.spec.channels)
     adapter.load_state_dict(load_file(path))
     return adapter
 

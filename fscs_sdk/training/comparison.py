@@ -16,7 +16,6 @@ from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.evaluation.datasets import BENCHMARKS
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
-from fscs_sdk.model.heads import map_channels
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.contrastive import train_adapter
 from fscs_sdk.training.corpus import canonical
@@ -99,7 +98,7 @@ class Comparison:
             self.folder.mkdir(parents=True, exist_ok=True)
             trained = train_adapter(backbone, Catalogue(self.data, settings), steps=self.adapter_steps)
             write_tensors(path, trained.state_dict())
-        adapter = Adapter(map_channels(backbone.spec, input_side=settings.side))
+        adapter = Adapter(backbone.spec.channels)
         adapter.load_state_dict(load_file(path))
         return adapter
 

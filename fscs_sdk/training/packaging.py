@@ -14,7 +14,7 @@ from fscs_sdk.checkpoints.tensors import weights_of, write_tensors
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
-from fscs_sdk.model.heads import build_head, map_channels
+from fscs_sdk.model.heads import build_head
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.segmenter import FewShotSegmenter
 from fscs_sdk.training.backbones import load_backbone_weights
@@ -78,11 +78,11 @@ def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Mo
     """A run's averaged head, and the adapter that it was trained with."""
     tensors = load_file(run / HEAD_FILE)
     stored = {name: tensors.pop(name) for name in list(tensors) if name.startswith(ADAPTER_PREFIX)}
-    head = build_head(config.head, backbone.spec, input_side=config.side)
+    head = build_head(config.head, backbone.spec)
     head.load_state_dict(tensors)
     if not stored:
         return head, None
-    adapter = Adapter(map_channels(backbone.spec, input_side=config.side))
+    adapter = Adapter(backbone.spec.channels)
     adapter.load_state_dict({name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in stored.items()})
     return head, adapter.requires_grad_(False)
 

@@ -97,7 +97,7 @@ class Trainer:
         if config.cached_views:
             self.cache = FeatureCache(cache or folder / "maps", f"{self.fingerprint} {config.backbone_bfloat16}")
         torch.manual_seed(config.seed)
-        self.head = build_head(config.head, backbone.spec, input_side=config.side).to(self.device)
+        self.head = build_head(config.head, backbone.spec).to(self.device)
         if initial is not None:
             self.head.load_state_dict(initial)
         self.averaged = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
