@@ -79,6 +79,17 @@ def test_a_cell_belongs_to_what_covers_most_of_it() -> None:
     assert (found == -1).any()
 
 
+@pytest.mark.parametrize("side", [272, 288, 300, 350, 384, 401])
+@pytest.mark.parametrize("cells", [9, 10, 19, 38])
+def test_cells_need_not_be_a_whole_number_of_pixels(side: int, cells: int) -> None:
+    labels = torch.zeros(1, side, side, dtype=torch.int64)
+    labels[:, :, side // 2 :] = 3
+    found = cell_labels(labels, cells)[0]
+    assert found.shape == (cells, cells)
+    assert (found[:, : cells // 2] == 0).all()
+    assert (found[:, -(cells // 2) :] == 3).all()
+
+
 def test_training_draws_a_class_together_that_raw_cosines_take_apart() -> None:
     """Two classes differ in one weak channel; two strong channels, as a breed would, only tell apart the photos."""
     generator = torch.Generator().manual_seed(4)

@@ -351,3 +351,16 @@ def test_tags_may_be_of_any_photo_in_a_sub_folder(tmp_path: Path) -> None:
     (folder / "tags.json").write_text(json.dumps({"a/one": ["A"], "a/two": ["A", "b"], "b/one": []}))
     photos = read_source(tmp_path, "mine", excluded=(), held_out=0)
     assert [(photo.image.parent.name, photo.large) for photo in photos] == [("a", {"a"}), ("a", {"a", "b"})]
+
+
+def test_a_name_may_hold_dots(tmp_path: Path) -> None:
+    """``img.001.png`` marks ``img.001.jpg``, not ``img.jpg``."""
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    (tmp_path / "mine" / "masks").mkdir()
+    for key in ("img", "img.001", "v1.2.final"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "mine" / "images" / f"{key}.jpg")
+        Image.new("L", (8, 8), 1).save(tmp_path / "mine" / "masks" / f"{key}.png")
+    photos = read_source(tmp_path, "mine", excluded=(), held_out=0)
+    assert [(p.image.name, p.mask.name) for p in photos if p.mask] == [
+        (f"{key}.jpg", f"{key}.png") for key in ("img.001", "img", "v1.2.final")
+    ]

@@ -90,10 +90,17 @@ def save_head(
     }
     if adapter is not None:
         tensors |= {name: tensor.float() for name, tensor in adapter.state_dict(prefix=ADAPTER_PREFIX).items()}
+    write_tensors(path, tensors, head_metadata(config, None if backbone is None else fingerprint(backbone)))
+
+
+def head_metadata(config: HeadConfig, backbone: str | None) -> dict[str, str]:
+    """What a head's file says beside its tensors.
+
+    Args:
+        backbone: the fingerprint of the weights that the head was trained on; None if it is to load on any that fit.
+    """
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT_VERSION, **asdict(config)}, sort_keys=True)}
-    if backbone is not None:
-        metadata[FINGERPRINT_KEY] = fingerprint(backbone)
-    write_tensors(path, tensors, metadata)
+    return metadata if backbone is None else metadata | {FINGERPRINT_KEY: backbone}
 
 
 def read_head(path: Path) -> HeadFile:

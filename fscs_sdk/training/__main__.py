@@ -18,7 +18,6 @@ from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
 from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
-from fscs_sdk.training.backbones import load_backbone_weights
 from fscs_sdk.training.comparison import FOLDS, RUNS, Comparison
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.contrastive import train_adapter
@@ -27,6 +26,7 @@ from fscs_sdk.training.data import Catalogue
 from fscs_sdk.training.packaging import export_head, package_run
 from fscs_sdk.training.tables import TABLES, Measurements, to_markdown
 from fscs_sdk.training.trainer import CONFIG_FILE, LOG_FILE, Trainer
+from fscs_sdk.training.trunk import load_backbone_weights
 
 logger = logging.getLogger(__name__)
 

@@ -161,8 +161,13 @@ def _cells(feature: Tensor, labels: dict[int, Tensor], photos: Tensor) -> Cells:
 
 
 def cell_labels(labels: Tensor, side: int) -> Tensor:
-    """Class numbers (B, H, W), 0 = background, -1 = unknown -> (B, side, side): what covers most of a cell, or -1."""
-    patches = F.unfold(labels[:, None].float(), labels.shape[-1] // side, stride=labels.shape[-1] // side)
+    """Class numbers (B, H, W), 0 = background, -1 = unknown -> (B, side, side): what covers most of a cell, or -1.
+
+    Where cells are no whole number of pixels, labels are brought to the next size of which they are.
+    """
+    pixels = -(-labels.shape[-1] // side)
+    whole = F.interpolate(labels[:, None].float(), (side * pixels, side * pixels), mode="nearest-exact")
+    patches = F.unfold(whole, pixels, stride=pixels)
     most = patches.mode(dim=1).values
     share = (patches == most[:, None]).float().mean(dim=1)
     most[share < PURITY] = -1

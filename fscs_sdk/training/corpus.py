@@ -99,7 +99,7 @@ def _with_mask(folder: Path, mask: Path, names: dict[int, str] | None, smallest:
             raise ValueError(f"'{mask}' holds the value {unknown[0]}, which '{folder / 'classes.json'}' does not name")
         classes = {v: f"{folder.name}/{key}" if v == UNNAMED else canonical(names[v]) for v in found}
     large = frozenset(classes[value] for value in found if counts[value] >= smallest * counts.sum())
-    return LabelledPhoto(folder.name, (folder / "images" / key).with_suffix(".jpg"), mask, classes, large)
+    return LabelledPhoto(folder.name, folder / "images" / f"{key}.jpg", mask, classes, large)
 
 
 def _with_tags(folder: Path, key: str, tags: list[str]) -> LabelledPhoto:

@@ -17,10 +17,9 @@ from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.heads import build_head
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.segmenter import FewShotSegmenter
-from fscs_sdk.training.backbones import load_backbone_weights
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.trainer import CONFIG_FILE, head_config
-from fscs_sdk.training.trunk import load_lite0
+from fscs_sdk.training.trunk import load_backbone_weights, load_lite0
 from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER
 
 #: The backbone whose weights may ship with the package.

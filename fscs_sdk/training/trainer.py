@@ -1,15 +1,14 @@
 """One training run: batches -> a head, resumable at any step."""
 
 import io
-import json
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from fscs_sdk.atomic import write_atomically
 from fscs_sdk.checkpoints.fingerprint import differences, fingerprint
-from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, FINGERPRINT_KEY, METADATA_KEY, HeadConfig
+from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, HeadConfig, head_metadata
 from fscs_sdk.checkpoints.tensors import weights_of, write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
@@ -30,6 +29,7 @@ from fscs_sdk.training.data import UNKNOWN, Catalogue
 from fscs_sdk.training.loader import BatchTensors, load_batches
 from fscs_sdk.training.log import PHASES, Log, Stopwatch
 from fscs_sdk.training.losses import TERMS, pair_losses
+from fscs_sdk.weights.pickles import unpickle
 
 logger = logging.getLogger(__name__)
 
@@ -292,15 +292,14 @@ class Trainer:
             tensors |= {name: tensor.float().cpu() for name, tensor in stored.items()}
         described = head_config(self.config, adapter=self.adapter is not None)
         metadata = {
-            METADATA_KEY: json.dumps(asdict(described), sort_keys=True),
-            FINGERPRINT_KEY: self.fingerprint,
+            **head_metadata(described, self.fingerprint),
             SETTINGS_KEY: self.config.to_json(),
         }
         write_tensors(self.folder / HEAD_FILE, tensors, metadata)
 
     def _resume(self, backbone: Mapping[str, Tensor]) -> None:
         path = self.folder / CHECKPOINT_FILE
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        state = cast("dict[str, Any]", unpickle(path))
         if "backbone" in state and differences(state["backbone"], backbone):
             raise ValueError(
                 f"'{path}' was trained on other weights of {self.config.backbone} than these; give the ones that it "
@@ -309,7 +308,7 @@ class Trainer:
         self._check_adapter(state.get("adapter"))
         self.step = state["step"]
         self.head.load_state_dict(state["head"])
-        self.averaged = state["averaged"]
+        self.averaged = {name: tensor.to(self.device) for name, tensor in state["averaged"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         if "terms" in state:  # checkpoints of older versions lack them
             self._terms, self._summed = state["terms"], state["summed"]
