@@ -11,7 +11,18 @@ import click
 import torch
 
 from benchmarks.cost import curves, draw
-from benchmarks.measure import SHIPPED, Model, agreement, first_answer, measure, peak_memory, shipped_rates, stages
+from benchmarks.measure import (
+    SHIPPED,
+    Model,
+    agreement,
+    first_answer,
+    measure,
+    peak_memory,
+    profile,
+    shipped_rates,
+    stages,
+    stream_rates,
+)
 from benchmarks.roofline import copy_rate, product_rate
 from benchmarks.workloads import WORKLOADS
 from fscs_sdk.segmenter import FewShotSegmenter
@@ -33,6 +44,7 @@ from fscs_sdk.segmenter import FewShotSegmenter
     type=click.Path(dir_okay=False, path_type=Path),
     help="Instead of all that, draw the cost over N, K and input side as a PNG.",
 )
+@click.option("--profile", "profiled", type=click.Choice(list(WORKLOADS)), help="Instead, what one query spends where.")
 def main(
     quick: bool,
     as_json: bool,
@@ -44,6 +56,7 @@ def main(
     threads: int | None,
     photos: Path | None,
     curve_file: Path | None,
+    profiled: str | None,
 ) -> None:
     """Time the shipped path against a plain version of the authors' loop, workload by workload."""
     if threads:
@@ -55,6 +68,14 @@ def main(
         found = curves(model, dtypes[0], repeats=repeats)
         draw(found, f"ASNet on {backbone}, {side} px, {dtypes[0]}, {_processor_of(chosen)}", curve_file)
         click.echo(json.dumps(found, indent=2) if as_json else f"{curve_file} is drawn")
+        return
+    if profiled:
+        rows = profile(WORKLOADS[profiled], model, dtypes[-1])
+        click.echo(
+            json.dumps(rows, indent=2)
+            if as_json
+            else "\n".join(f"{row['ms']:9.3f} ms  {row['calls']:5}  {row['name']}" for row in rows)
+        )
         return
     report: dict[str, Any] = {"machine": machine(chosen)}
     for name in names or WORKLOADS:
@@ -69,6 +90,7 @@ def main(
     click.echo("stages, models that ship, agreement ...", err=True)
     report["stages"] = {dtype: stages(WORKLOADS["W2"], model, dtype, repeats=repeats) for dtype in dtypes}
     report["shipped"] = {dtype: {"queries_per_s": shipped_rates(model.device, dtype)} for dtype in dtypes}
+    report["streamed"] = {dtype: {"queries_per_s": stream_rates(model.device, dtype)} for dtype in dtypes}
     report["first_answer_s"] = first_answer()
     files = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[:most_photos] if photos else []
     report["agreement"] = {dtype: agreement(files, model.device, dtype) for dtype in dtypes if dtype != "float32"}
@@ -136,6 +158,8 @@ def show(report: dict[str, Any], dtypes: tuple[str, ...]) -> None:
         console.print(
             f"{dtype}, 1-way 1-shot: "
             + ", ".join(f"{name} {rate:.1f} queries/s" for name, rate in rates.items())
+            + "; streamed "
+            + ", ".join(f"{name} {rate:.1f}" for name, rate in report["streamed"][dtype]["queries_per_s"].items())
             + f"; {SHIPPED[-1]} costs {rates[SHIPPED[0]] / rates[SHIPPED[-1]]:.1f} times as much as {SHIPPED[0]}"
         )
     console.print(f"load and first answer: {report['first_answer_s']:.1f} s")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.roofline import operations, product_rate, seconds
+from benchmarks.roofline import operations, product_rate, seconds, synchronize
 from benchmarks.workloads import Sides, Workload, counted_passes, synthetic_network
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.images import read_image
@@ -199,6 +199,50 @@ def shipped_rates(device: str, dtype: str, *, seconds_at_least: float = 6.0) -> 
             model.predict(photo, supports[name])
             times[name].append(time.perf_counter() - start)
     return {name: 1 / statistics.median(taken) for name, taken in times.items()}
+
+
+def stream_rates(device: str, dtype: str, *, seconds_at_least: float = 5.0) -> dict[str, float]:
+    """Queries a second of the models that ship, many at once: ``stream`` over decoded photos, 1-way 1-shot, encoded."""
+    photo = read_image(PHOTOS / "cat_query.jpg")
+    rates = {}
+    for name in SHIPPED:
+        model = FewShotSegmenter.from_pretrained(name, device=device, dtype=dtype)
+        supports = model.encode({"cat": SUPPORTS["cat"]})
+        count = 16
+        while True:
+            start = time.perf_counter()
+            for _ in model.stream([photo] * count, supports):
+                pass
+            taken = time.perf_counter() - start
+            if taken >= seconds_at_least / 2:
+                break
+            count *= 4 if taken < seconds_at_least / 8 else 2
+        rates[name] = count / taken
+    return rates
+
+
+def profile(workload: Workload, model: Model, dtype: str, *, most: int = 40) -> list[dict[str, Any]]:
+    """Where one warm query with encoded supports spends its time: operators, or on a GPU kernels, the longest first."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as recording
+
+    sides = Sides(synthetic_network(model.backbone, model.side), workload, device=model.device)
+    answer = sides.shipped(dtype)
+    for index in range(3):
+        answer(index)
+    on_gpu = sides.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if on_gpu else [ProfilerActivity.CPU]
+    with recording(activities=activities) as recorded:
+        answer(0)
+        synchronize(sides.device)
+    spent = [
+        (event.self_device_time_total if on_gpu else event.self_cpu_time_total, event)
+        for event in recorded.key_averages()
+    ]
+    spent.sort(key=lambda row: -row[0])
+    return [
+        {"name": event.key, "calls": event.count, "ms": time_us / 1000} for time_us, event in spent[:most] if time_us
+    ]
 
 
 def agreement(photos: Sequence[Path], device: str, dtype: str) -> dict[str, float]:

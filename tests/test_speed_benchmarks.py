@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.measure import Model, measure
 from benchmarks.naive import learner
 from benchmarks.roofline import operations
 from benchmarks.workloads import Sides, Workload, counted_passes, synthetic_network
@@ -48,25 +49,46 @@ def test_operations_are_those_of_the_products() -> None:
     assert operations(lambda: left @ right) == 2 * 3 * 5 * 7
 
 
-def test_the_command_prints_what_the_readme_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_tells_of_every_workload_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
     from benchmarks import __main__ as command
 
-    tiny = {"W2": Workload("W2", 2, 1, fixed=True, what="tiny")}
+    asked: list[tuple[str, tuple[str, ...], int]] = []
+
+    def measured(workload: Workload, model: object, dtypes: tuple[str, ...], *, repeats: int) -> dict[str, object]:
+        asked.append((workload.name, dtypes, repeats))
+        return {dtype: {"speedup": 2.0} for dtype in dtypes}
+
+    tiny = {"W2": Workload("W2", 2, 1, fixed=True, what="tiny"), "W4": Workload("W4", 6, 1, fixed=True, what="tiny")}
     monkeypatch.setattr(command, "WORKLOADS", tiny)
+    monkeypatch.setattr(command, "measure", measured)
     monkeypatch.setattr(command, "peak_memory", lambda *_: 1)
-    monkeypatch.setattr(command, "first_answer", lambda: 1.0)
-    monkeypatch.setattr(command, "shipped_rates", lambda *_: {"asnet-mini": 3.0, "asnet-base": 1.0})
+    monkeypatch.setattr(command, "first_answer", lambda: 1.5)
+    for name in ("stages", "agreement"):
+        monkeypatch.setattr(command, name, lambda *_, **__: {"any": 1.0})
+    for name in ("shipped_rates", "stream_rates"):
+        monkeypatch.setattr(command, name, lambda *_: {"asnet-mini": 3.0, "asnet-base": 1.0})
     monkeypatch.setattr(command, "machine", lambda _: {"processor": "any"})
     arguments = ["--quick", "--json", "--backbone", "efficientnet_lite0", "--side", "272", "--device", "cpu"]
     done = CliRunner().invoke(command.main, arguments, catch_exceptions=False)
     assert done.exit_code == 0
-    found = json.loads(done.stdout)["W2"]
-    assert set(found) == {"float32", "auto"}
-    assert found["float32"]["largest_map_difference"] < 1e-4
-    assert found["float32"]["speedup"] > 0
-    assert found["float32"]["naive_backbone_photos"] == 3
+    assert asked == [("W2", ("float32", "auto"), 2), ("W4", ("float32", "auto"), 1)]
+    found = json.loads(done.stdout)
+    assert found["W4"]["auto"] == {"speedup": 2.0, "peak_bytes": 1, "naive_peak_bytes": 1}
+    assert found["first_answer_s"] == 1.5
+    assert found["streamed"]["auto"]["queries_per_s"] == {"asnet-mini": 3.0, "asnet-base": 1.0}
+
+
+def test_a_workload_is_measured_against_the_naive_loops_own_answer() -> None:
+    model = Model("efficientnet_lite0", 272, "cpu")
+    found = measure(Workload("W", 2, 1, fixed=True, what="tiny"), model, ["float32"], repeats=1)["float32"]
+    assert found["largest_map_difference"] < 1e-4
+    assert found["same_presence"]
+    assert (found["backbone_photos"], found["naive_backbone_photos"]) == (1, 3)
+    assert found["share_of_roofline"] * found["milliseconds"] == pytest.approx(
+        found["gigaflop"] / found["roofline_gigaflop_per_s"] * 1000
+    )
 
 
 def test_the_command_draws_the_curves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -74,19 +96,19 @@ def test_the_command_draws_the_curves(monkeypatch: pytest.MonkeyPatch, tmp_path:
     from PIL import Image
 
     from benchmarks import __main__ as command
-    from benchmarks import curves
+    from benchmarks import cost as curves
 
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(command, "WORKLOADS", {})
     for name, values in (("WAYS", (1, 2)), ("SHOTS", (1,)), ("INPUT_SIDES", (272,))):
         monkeypatch.setattr(curves, name, values)
+    monkeypatch.setattr(curves, "_cost", lambda *given: float(given[3] * given[4]))
     model = ["--backbone", "efficientnet_lite0", "--side", "272", "--device", "cpu", "--dtype", "float32"]
     arguments = ["--quick", "--json", "--curves", str(tmp_path / "cost.png"), *model]
     done = CliRunner().invoke(command.main, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     found = json.loads(done.stdout)
-    assert [len(costs) for costs in found.values()] == [2, 1, 1]
-    assert all(cost > 0 for costs in found.values() for cost in costs.values())
+    assert list(found.values()) == [{"1": 1.0, "2": 2.0}, {"1": 1.0}, {"272": 1.0}]
     with Image.open(tmp_path / "cost.png") as drawn:
         assert drawn.format == "PNG"
         assert drawn.width > drawn.height
