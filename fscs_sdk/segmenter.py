@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk.checkpoints.assembly import load_network
+from fscs_sdk.devices import NOT_BY_FORK, choose_device, choose_dtype, settle_threads
 from fscs_sdk.images import ImageSource, close_up, read_image, read_mask, resize_image, resize_mask
-from fscs_sdk.model.asnet import ASNet
-from fscs_sdk.model.fast.cpu import has_onednn
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.prediction import Prediction
@@ -35,7 +34,6 @@ CPU_PHOTO_BYTES = 2**28
 MAX_MEMORY = 4 * 10**9
 #: Threads that decode a stream's photos for a GPU, and how many photos they may be ahead of the answers.
 DECODERS, PHOTOS_AHEAD = 4, 8
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,11 @@ class FewShotSegmenter:
     """Answers which of some labelled classes are in a photo, and where (iFSL, ASNet).
 
     Make one with :meth:`from_pretrained`. It holds no results, and of supports at most a GPU's copy: the same
-    call gives the same answer.
+    call gives the same answer, whatever PyTorch's global settings are (default type and device, gradients, autocast).
+
+    One model may be shared: any number of threads may call it at once. It can be copied, and pickled into a process
+    that is spawned. A process that is forked after the model was loaded computes with one thread inside operators on a
+    CPU, and is refused on a GPU: spawn it, or load the model in it.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class FewShotSegmenter:
         """Wrap a loaded network.
 
         Args:
+            network: is taken over: its parts are moved to the device and put into evaluation mode.
             name: what errors and support files call the model.
             device: ``auto`` (CUDA, else Apple's MPS, else CPU) or a torch device.
             dtype: ``float32``, ``bfloat16`` or ``float16``: to what the operands of products are rounded. On a CPU
@@ -86,12 +89,11 @@ class FewShotSegmenter:
         protocol = network.protocol if protocol is None else protocol
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol {protocol!r} is unknown; choose {' or '.join(PROTOCOLS)}")
-        if dtype != "auto" and dtype not in DTYPES:
-            raise ValueError(f"dtype {dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
         if max_memory is not None and max_memory <= 0:
             raise ValueError(f"max_memory is {max_memory}; it must be a number of bytes above 0, such as 2_000_000_000")
-        self.device = _choose_device(device)
-        self.dtype = _automatic_dtype(network, self.device) if dtype == "auto" else DTYPES[dtype]
+        settle_threads()
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, network, self.device)
         self.protocol: Protocol = protocol
         self.max_memory = MAX_MEMORY if max_memory is None else max_memory
         self.network = network
@@ -100,7 +102,25 @@ class FewShotSegmenter:
         if self.device.type == "cuda":  # the layout that its convolutions want; photos enter in it
             network.backbone.to(memory_format=torch.channels_last)
         self._nearby: tuple[weakref.ref[SupportSet], SupportSet] | None = None
-        self.identity = f"{name}@{network.fingerprint()}"
+        self._process = os.getpid()
+        self.identity = f"{name}@{network.identity()}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: all but the supports that are near the device, and the process."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_nearby", "_process")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _nearby=None, _process=os.getpid())
+
+    def _settle(self) -> None:
+        """Make this thread fit to compute, wherever it came from.
+
+        Raises:
+            ValueError: it is of a process that was forked, and the model is on a GPU.
+        """
+        settle_threads()
+        if self._process != os.getpid() and self.device.type != "cpu":
+            raise ValueError(f"the model's device {str(self.device)!r} {NOT_BY_FORK}")
 
     @classmethod
     def from_pretrained(
@@ -138,6 +158,7 @@ class FewShotSegmenter:
             ValueError: no such model, or files that are damaged or do not fit together.
             OSError: files cannot be read or downloaded.
         """
+        settle_threads()
         files = locate_model(
             name, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
         )
@@ -148,7 +169,8 @@ class FewShotSegmenter:
             token=token,
             local_files_only=local_files_only,
         )
-        return cls(network, name=Path(name).stem, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
+        called = os.path.basename(os.path.abspath(name)).removesuffix(".safetensors")
+        return cls(network, name=called, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
 
     def encode(
         self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] | None = None
@@ -165,7 +187,7 @@ class FewShotSegmenter:
         """
         shots = parse_supports(supports)
         names = tuple(shots)
-        own = torch.full((len(names),), self.network.threshold)
+        own = torch.full((len(names),), self.network.threshold, dtype=torch.float32, device="cpu")
         thresholds = own if threshold is None else merge_thresholds(names, threshold, own)
         photos, masks, tagged, class_index = [], [], [], []
         for index, (name, class_shots) in enumerate(shots.items()):
@@ -177,10 +199,10 @@ class FewShotSegmenter:
                 class_index.append(index)
         return SupportSet(
             names=names,
-            class_index=torch.tensor(class_index),
+            class_index=torch.tensor(class_index, device="cpu"),
             features=self._encode_photos(photos),
             masks=torch.from_numpy(np.stack(masks)),
-            tagged=torch.tensor(tagged),
+            tagged=torch.tensor(tagged, device="cpu"),
             thresholds=thresholds,
             model=self.identity,
         )
@@ -289,7 +311,8 @@ class FewShotSegmenter:
 
     def _encode_inputs(self, photos: Tensor, sizes: Sequence[tuple[int, int]]) -> list[EncodedQuery]:
         """uint8 (B, side, side, 3) on the device -> B queries; ``sizes``: (height, width) that answers are to have."""
-        with self._autocast(backbone=True):
+        self._settle()
+        with self._autocast("backbone"):
             pyramid = self.network.encode_queries(photos.permute(0, 3, 1, 2))
         return [
             EncodedQuery([[feature[index : index + 1].to(self.dtype) for feature in level] for level in pyramid], size)
@@ -298,14 +321,15 @@ class FewShotSegmenter:
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
+        self._settle()
         supports = self._near(supports)
         masks = None if bool(supports.tagged.all()) else supports.masks
         most = PAIRS_AT_ONCE.get(self.device.type, 1)
         at_once = max(1, min(most, self.max_memory // pair_bytes(query.pyramid, supports.features)))
-        with self._autocast():
+        with self._autocast("head"):
             logits = self.network.pair_logits(query.pyramid, supports.features, masks, at_once=at_once)
         shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast("answer"):
             thresholds = supports.thresholds.to(self.device)
             return infer(torch.split(logits, shots), query.size, thresholds, protocol=self.protocol)
 
@@ -344,7 +368,8 @@ class FewShotSegmenter:
         """
         if self.device.type == "cpu":
             return supports
-        if self._nearby is None or self._nearby[0]() is not supports:
+        nearby = self._nearby  # once, and below the same: another thread may ask for other supports
+        if nearby is None or nearby[0]() is not supports:
             room = sum(feature.numel() for level in supports.features for feature in level) * self.dtype.itemsize
             fits = room <= self.max_memory
 
@@ -360,8 +385,8 @@ class FewShotSegmenter:
                 masks=supports.masks.to(self.device),
                 thresholds=supports.thresholds.to(self.device),
             )
-            self._nearby = weakref.ref(supports), placed
-        return self._nearby[1]
+            self._nearby = nearby = weakref.ref(supports), placed
+        return nearby[1]
 
     def _encoded(self, supports: Mapping[str, object] | SupportSet) -> SupportSet:
         if not isinstance(supports, SupportSet):
@@ -383,7 +408,7 @@ class FewShotSegmenter:
         at_once = max(1, min(PHOTOS_AT_ONCE, room // (BYTES_PER_PIXEL * self.network.input_side**2)))
         features: list[list[Tensor]] = []
         for start in range(0, len(photos), at_once):
-            with self._autocast(backbone=True):
+            with self._autocast("backbone"):
                 inputs = self._to_input(photos[start : start + at_once]).permute(0, 3, 1, 2)
                 pyramid = self.network.encode_supports(inputs)
             features = features or [[self._room(feature, len(photos)) for feature in level] for level in pyramid]
@@ -395,49 +420,20 @@ class FewShotSegmenter:
     def _room(self, feature: Tensor, count: int) -> Tensor:
         """For ``count`` photos' feature, where supports are kept: in main memory, in half the bytes if that will do."""
         dtype = torch.float32 if self.dtype == torch.float32 else torch.float16
-        return torch.empty(count, *feature.shape[1:], dtype=dtype, memory_format=torch.channels_last)
+        size = (count, *feature.shape[1:])
+        return torch.empty(size, dtype=dtype, device="cpu", memory_format=torch.channels_last)
 
     def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return resize_image(image, self.network.input_side)
 
     def _to_input(self, photos: list[NDArray[np.uint8]]) -> Tensor:
         """uint8 (B, side, side, 3) on the device."""
+        self._settle()
         return torch.from_numpy(np.stack(photos)).to(self.device)
 
-    def _autocast(self, *, backbone: bool = False) -> torch.autocast:
-        """Products of the chosen type; on a CPU not the backbone's, whose rounding alone would change answers."""
-        enabled = self.dtype != torch.float32 and not (backbone and self.device.type == "cpu")
-        return torch.autocast(self.device.type, self.dtype, enabled=enabled)
-
-
-def _automatic_dtype(network: FewShotNetwork, device: torch.device) -> torch.dtype:
-    """For ASNet, whose answers were seen to keep, what the device multiplies fast; for other heads float32."""
-    if type(network.head) is not ASNet:
-        return torch.float32
-    if device.type == "cuda":
-        return torch.float16
-    fast = device.type == "cpu" and has_onednn() and _multiplies_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _multiplies_bfloat16() -> bool:
-    """Has this processor AVX512-BF16? (Every one with AMX has.)"""
-    if hasattr(torch.cpu, "get_capabilities"):
-        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    return bool(torch.cpu._is_avx512_bf16_supported())  # PyTorch before 2.10
-
-
-def _choose_device(device: str | torch.device) -> torch.device:
-    if str(device) != "auto":
-        try:
-            chosen = torch.device(device)
-        except RuntimeError:
-            raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps") from None
-        try:
-            torch.zeros(1, device=chosen).item()
-        except (RuntimeError, AssertionError, NotImplementedError):  # what PyTorch raises differs from device to device
-            raise ValueError(f"device {str(device)!r} cannot be used on this machine; use auto or cpu") from None
-        return chosen
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    def _autocast(self, part: Literal["backbone", "head", "answer"]) -> torch.autocast:
+        """Products of the chosen type in a part, whatever the caller's own autocast says: never in the answer, and on a
+        CPU not in the backbone, whose rounding alone would change answers.
+        """
+        rounded = part == "head" or (part == "backbone" and self.device.type != "cpu")
+        return torch.autocast(self.device.type, self.dtype, enabled=rounded and self.dtype != torch.float32)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fscs_sdk.model.backbone import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone
+from fscs_sdk.model.backbone import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, _tapped
 from fscs_sdk.model.correlation import support_pyramid
 from fscs_sdk.model.efficientnet_lite import EfficientNetLite0
 
@@ -134,9 +134,9 @@ def test_nothing_is_kept_after_a_failed_pass() -> None:
     frozen = backbone("efficientnet_lite0")
     with pytest.raises(RuntimeError):
         frozen(torch.zeros(1, 4, 64, 64, dtype=torch.uint8))
-    assert not frozen._tapped
+    assert _tapped.get() is None
     frozen(photos())
-    assert not frozen._tapped
+    assert _tapped.get() is None
 
 
 @pytest.mark.parametrize("name", ["resnet", "", "ResNet50"])

@@ -26,7 +26,10 @@ ALLOWED = {
     "fscs_sdk.supports": ("atomic", "images", "model"),
     "fscs_sdk.checkpoints": ("atomic", "checkpoints", "model", "weights"),
     "fscs_sdk.model": ("model",),
-    "fscs_sdk.segmenter": ("checkpoints", "images", "model", "prediction", "streaming", "supports", "weights"),
+    "fscs_sdk.devices": ("model",),
+    "fscs_sdk.segmenter": (
+        *("checkpoints", "devices", "images", "model", "prediction", "streaming", "supports", "weights"),
+    ),
     "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "supports"),
     "fscs_sdk.references": ("folder", "references", "supports"),
     "fscs_sdk.evaluation": (

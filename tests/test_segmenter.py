@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import shutil
 import warnings
 
 import numpy as np
@@ -17,9 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
+from fscs_sdk.devices import choose_device, choose_dtype, multiplies_bfloat16
+from fscs_sdk.model.baselines.ablations import UnmaskedASNet
 from fscs_sdk.model.network import FewShotNetwork
-from fscs_sdk.segmenter import PHOTOS_AHEAD, PHOTOS_AT_ONCE, _automatic_dtype, _multiplies_bfloat16
+from fscs_sdk.segmenter import PHOTOS_AHEAD, PHOTOS_AT_ONCE
 from fscs_sdk.streaming import Transfers
+from fscs_sdk.weights.manifest import PACKAGE_FOLDER
 
 CLOSE = 1e-5  # the most that another order of the same sums may change a map
 PNG = io.BytesIO()
@@ -415,7 +419,7 @@ def valueless(monkeypatch):
     segmenter.device = torch.device("meta")
     for part in segmenter.network.parts:
         part.to("meta")
-    monkeypatch.setattr(segmenter, "_autocast", lambda **_: contextlib.nullcontext())  # knows no meta device
+    monkeypatch.setattr(segmenter, "_autocast", lambda _: contextlib.nullcontext())  # knows no meta device
     return segmenter
 
 
@@ -540,22 +544,22 @@ def test_reduced_precision_runs_and_stays_near(exact, dtype):
 
 @pytest.mark.parametrize("hardware", [True, False])
 def test_the_automatic_precision_follows_the_processor(model, hardware, monkeypatch):
-    monkeypatch.setattr("fscs_sdk.segmenter._multiplies_bfloat16", lambda: hardware)
-    monkeypatch.setattr("fscs_sdk.segmenter.has_onednn", lambda: True)
+    monkeypatch.setattr("fscs_sdk.devices.multiplies_bfloat16", lambda: hardware)
+    monkeypatch.setattr("fscs_sdk.devices.has_onednn", lambda: True)
     segmenter = FewShotSegmenter(model.network, name="asnet-mini", device="cpu")
     assert segmenter.dtype == (torch.bfloat16 if hardware else torch.float32)
     assert toy().dtype == torch.float32  # what was measured was ASNet
-    assert _automatic_dtype(model.network, torch.device("cuda")) == torch.float16
-    assert _automatic_dtype(toy().network, torch.device("cuda")) == torch.float32
+    assert choose_dtype("auto", model.network, torch.device("cuda")) == torch.float16
+    assert choose_dtype("auto", toy().network, torch.device("cuda")) == torch.float32
 
 
 def test_the_processor_is_asked_for_bfloat16(monkeypatch):
     for answer in (True, False):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda answer=answer: {"avx512_bf16": answer}, raising=False)
-        assert _multiplies_bfloat16() is answer
+        assert multiplies_bfloat16() is answer
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert _multiplies_bfloat16()
+    assert multiplies_bfloat16()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -961,3 +965,43 @@ def test_thresholds_may_be_numpy_numbers(model):
 def test_a_device_that_cannot_compute_here_is_refused(model, device):
     with pytest.raises(ValueError, match=f"device '{device}' cannot be used"):
         FewShotSegmenter(model.network, name="x", device=device)
+
+
+def test_the_automatic_device_is_one_device_for_every_thread(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert choose_device("auto") == torch.device("cuda", 3)
+
+
+@pytest.mark.parametrize("device", [None, 1.5, "gpu"])
+def test_what_is_no_device_is_refused_in_one_sentence(model, device):
+    with pytest.raises(ValueError, match="is unknown; use auto, cpu, cuda, cuda:1 or mps"):
+        FewShotSegmenter(model.network, name="x", device=device)
+
+
+# --------------------------------------------------------------------------------------------------- a model's identity
+
+
+def test_an_identity_tells_methods_and_crops_apart(model):
+    network = model.network
+    unmasked = UnmaskedASNet(network.head.maps)
+    unmasked.load_state_dict(network.head.state_dict())
+    others = [
+        dataclasses.replace(network, head=unmasked),
+        dataclasses.replace(network, close_up=0.25),
+        dataclasses.replace(network, input_side=320),
+        dataclasses.replace(network, adapter=None),
+    ]
+    assert len({network.identity(), *(other.identity() for other in others)}) == 5
+    assert dataclasses.replace(network, threshold=0.1).identity() == network.identity()
+
+
+@pytest.mark.parametrize("name", ["asnet-v1.5", "asnet-v1.5.safetensors"])
+def test_a_model_is_called_by_its_whole_name(name, tmp_path):
+    folder = PACKAGE_FOLDER / "assets" / "asnet-mini"
+    if name.endswith(".safetensors"):
+        (tmp_path / name).write_bytes((folder / "head.safetensors").read_bytes())
+        (tmp_path / "backbone.safetensors").write_bytes((folder / "backbone.safetensors").read_bytes())
+    else:
+        shutil.copytree(folder, tmp_path / name)
+    assert FewShotSegmenter.from_pretrained(tmp_path / name, device="cpu").identity.startswith("asnet-v1.5@")

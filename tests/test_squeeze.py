@@ -195,6 +195,16 @@ def test_fast_attention_can_be_differentiated_twice_from_one_forward_pass() -> N
         torch.testing.assert_close(again, once)
 
 
+def test_fast_attention_keeps_nothing_after_its_gradient() -> None:
+    inputs = embeddings(torch.Generator().manual_seed(4), 1, 8, 2, 3, 2)
+    out = by_head(*inputs, None)
+    assert len(out.grad_fn.saved_tensors) > 3
+    out.sum().backward()
+    with pytest.raises(RuntimeError, match="already been freed"):
+        _ = out.grad_fn.saved_tensors
+    assert not any(isinstance(value, (Tensor, list)) for value in vars(out.grad_fn).values())
+
+
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("keys", [LARGE_ATTENTION // 16 - 1, LARGE_ATTENTION // 16, LARGE_ATTENTION])
 def test_attend_gives_one_answer_on_both_sides_of_its_switch(keys: int, kind: str) -> None:

@@ -1,12 +1,15 @@
 """Frozen ImageNet backbones: a normalised photo -> the feature maps that are correlated, level by level.
 
-torchvision's and timm's networks are used as they are and tapped with hooks. To add one, add a :class:`BackboneSpec`
-to ``BACKBONES``: what to build, and for each level the names of the modules to tap, in order of depth, and how many
-channels they have.
+torchvision's and timm's networks are used as they are and tapped with hooks, which keep nothing: what a pass taps is
+its own. So any number of threads may share a backbone, and it can be copied and pickled. To add one, add a
+:class:`BackboneSpec` to ``BACKBONES``: what to build, and for each level the names of the modules to tap, in order of
+depth, and how many channels they have.
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -56,14 +59,11 @@ class BackboneSpec:
         return self.channels[0][-1], self.channels[1][-1], self.channels[2][-1]
 
 
-def _torchvision(name: str) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        import torchvision.models
+def _torchvision(name: str) -> nn.Module:
+    import torchvision.models
 
-        network: nn.Module = torchvision.models.get_model(name, weights=None)
-        return network
-
-    return build
+    network: nn.Module = torchvision.models.get_model(name, weights=None)
+    return network
 
 
 def _bottlenecks(stage: int, count: int) -> tuple[str, ...]:
@@ -77,14 +77,14 @@ def _vgg(*indices: int) -> tuple[str, ...]:
 def _resnet(name: str, level3: int) -> BackboneSpec:
     levels = (_bottlenecks(4, 3), _bottlenecks(3, level3), _bottlenecks(2, 4))
     channels = ((2048,) * 3, (1024,) * level3, (512,) * 4)
-    return BackboneSpec(_torchvision(name), levels, channels, "input", ("avgpool", "fc"))
+    return BackboneSpec(partial(_torchvision, name), levels, channels, "input", ("avgpool", "fc"))
 
 
 BACKBONES: dict[str, BackboneSpec] = {
     "resnet50": _resnet("resnet50", 6),
     "resnet101": _resnet("resnet101", 23),
     "vgg16": BackboneSpec(
-        _torchvision("vgg16"),
+        partial(_torchvision, "vgg16"),
         (_vgg(30), _vgg(24, 26, 28), _vgg(17, 19, 21)),
         ((512,), (512,) * 3, (512,) * 3),
         "output",
@@ -92,7 +92,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     ),
     # A dense block's output is an un-normalised concatenation: it is read, standardised, where the next layer reads it.
     "densenet169": BackboneSpec(
-        _torchvision("densenet169"),
+        partial(_torchvision, "densenet169"),
         (
             ("features.denseblock4.denselayer12.norm1", "features.denseblock4.denselayer23.norm1", "features.norm5"),
             (
@@ -145,12 +145,19 @@ class Backbone(nn.Module):
         for module in self.network.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # a tapped tensor must not be overwritten by the ReLU that follows it
-        self.register_buffer("mean", torch.tensor(self.spec.mean, device="cpu").view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(self.spec.std, device="cpu").view(3, 1, 1), persistent=False)
-        self._tapped: dict[str, Tensor] = {}
+        self.register_buffer(
+            "mean", torch.tensor(self.spec.mean, dtype=torch.float32, device="cpu").view(3, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor(self.spec.std, dtype=torch.float32, device="cpu").view(3, 1, 1), persistent=False
+        )
         for level in self.spec.levels:
             for tapped in level:
-                self._add_tap(tapped, self.network.get_submodule(tapped))
+                module = self.network.get_submodule(tapped)
+                if self.spec.tap == "output":
+                    module.register_forward_hook(_KeepOutput(tapped))
+                else:
+                    module.register_forward_pre_hook(_KeepInput(tapped, self.spec.tap == "standardized"))
         self.requires_grad_(False)
         self.eval()
 
@@ -164,29 +171,46 @@ class Backbone(nn.Module):
     def forward(self, photos: Tensor) -> Pyramid:
         """uint8 RGB photos (B, 3, side, side) -> maps (B, C_l, H, W) of levels 4, 3, 2."""
         x = (photos.to(self.mean.dtype) / 255 - self.mean) / self.std
+        tapped: dict[str, Tensor] = {}
+        outer = _tapped.set(tapped)
         try:
             self.network(x.contiguous(memory_format=torch.channels_last))
-            return tuple(tuple(self._tapped[name] for name in level) for level in self.spec.levels)
         finally:
-            self._tapped.clear()
-
-    def _add_tap(self, name: str, module: nn.Module) -> None:
-        def keep_output(_: nn.Module, __: object, output: Tensor) -> None:
-            self._tapped[name] = output
-
-        def keep_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._tapped[name] = inputs[0]
-
-        def keep_standardized(batch_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._tapped[name] = _standardize(inputs[0], batch_norm)
-
-        if self.spec.tap == "output":
-            module.register_forward_hook(keep_output)
-        else:
-            module.register_forward_pre_hook(keep_input if self.spec.tap == "input" else keep_standardized)
+            _tapped.reset(outer)
+        return tuple(tuple(tapped[name] for name in level) for level in self.spec.levels)
 
 
-def _standardize(x: Tensor, batch_norm: nn.Module) -> Tensor:
-    if not isinstance(batch_norm, nn.BatchNorm2d):
-        raise TypeError(f"a standardized tap needs a BatchNorm2d, not {type(batch_norm).__name__}")
-    return F.batch_norm(x, batch_norm.running_mean, batch_norm.running_var, training=False, eps=batch_norm.eps)
+#: What the pass that is going on in this thread has tapped so far, by module name; None outside of any pass.
+_tapped: ContextVar[dict[str, Tensor] | None] = ContextVar("tapped", default=None)
+
+
+def _keep(name: str, tapped: Tensor) -> None:
+    kept = _tapped.get()
+    if kept is not None:
+        kept[name] = tapped
+
+
+@dataclass(frozen=True)
+class _KeepOutput:
+    """A hook that taps what a module returns."""
+
+    name: str
+
+    def __call__(self, _: nn.Module, __: object, output: Tensor) -> None:
+        _keep(self.name, output)
+
+
+@dataclass(frozen=True)
+class _KeepInput:
+    """A hook that taps what a module is given; where it is a batch normalisation, standardised if that is asked for."""
+
+    name: str
+    standardized: bool
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (x,) = inputs
+        if self.standardized:
+            if not isinstance(module, nn.BatchNorm2d):
+                raise TypeError(f"a standardized tap needs a BatchNorm2d, not {type(module).__name__}")
+            x = F.batch_norm(x, module.running_mean, module.running_var, training=False, eps=module.eps)
+        _keep(self.name, x)

@@ -83,7 +83,7 @@ def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background
 
 
 def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    foreground = torch.empty(len(shot_logits), *size, device=shot_logits[0].device)
+    foreground = torch.empty(len(shot_logits), *size, dtype=torch.float32, device=shot_logits[0].device)
     scores = []
     for shots, resized in zip(shot_logits, foreground, strict=True):
         probabilities = shots.float().mean(dim=0).softmax(dim=0)[1]
@@ -93,8 +93,8 @@ def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[T
 
 
 def _authors_log_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    log_foreground = torch.empty(len(shot_logits), *size, device=shot_logits[0].device)
-    log_background = torch.zeros(size, device=shot_logits[0].device)
+    log_foreground = torch.empty(len(shot_logits), *size, dtype=torch.float32, device=shot_logits[0].device)
+    log_background = torch.zeros(size, dtype=torch.float32, device=shot_logits[0].device)
     scores = []
     for shots, foreground in zip(shot_logits, log_foreground, strict=True):
         log_probabilities = shots.float().log_softmax(dim=1)

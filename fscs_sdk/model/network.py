@@ -47,7 +47,7 @@ class FewShotNetwork:
 
     @property
     def parts(self) -> tuple[nn.Module, ...]:
-        """What of it has weights."""
+        """Its modules: what has weights."""
         return tuple(part for part in (self.backbone, self.head, self.adapter) if isinstance(part, nn.Module))
 
     @torch.inference_mode()
@@ -79,9 +79,13 @@ class FewShotNetwork:
             parts.append(self.head(query, maps, mask))
         return torch.cat(parts)
 
-    def fingerprint(self) -> str:
-        """12 hexadecimal digits that change when any weight does, or what photos pass before the backbone."""
-        digest = sha256(str((self.input_side, self.close_up) if self.close_up else self.input_side).encode())
+    def identity(self) -> str:
+        """12 hexadecimal digits that change when a weight does, the method, or what photos pass before the backbone.
+
+        What only decides about answers (threshold, protocol) is not in it: encoded supports suit any.
+        """
+        method = (type(self.backbone).__name__, type(self.head).__name__)
+        digest = sha256(repr((*method, self.input_side, self.close_up)).encode())
         for part in self.parts:
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())

@@ -1,13 +1,13 @@
-"""Fast paths, each beside the plain one that it must equal.
+"""Fast paths for CPUs, each beside the plain one that it must equal, and the question whether CUDA has one.
 
 ``attend_by_head`` is :func:`fscs_sdk.model.squeeze.attend` for CPUs: the scores of one head of one pair at a time, so
 that they stay in the processor's cache, with a backward pass of its own (autograd's would keep and copy every
 intermediate product).
 
 ``squeeze_for_inference`` is :meth:`fscs_sdk.model.squeeze.AttentiveSqueeze.forward` for CPUs where no gradient is
-asked for. It computes one pair at a time in memory that it keeps, because a CPU spends longer on fetching fresh memory
-than on most of a layer's arithmetic; it embeds visible keys only, because the others get a weight of exactly 0; and its
-products may be of bfloat16, while softmax, normalisations and residual sums stay in float32.
+asked for. It computes one pair at a time in memory that its thread keeps, because a CPU spends longer on fetching fresh
+memory than on most of a layer's arithmetic; it embeds visible keys only, because the others get a weight of exactly 0;
+and its products may be of bfloat16, while softmax, normalisations and residual sums stay in float32.
 
 ``has_fused_kernels`` says where those of :mod:`fscs_sdk.model.fast.cuda` are used, for CUDA devices.
 """
@@ -32,12 +32,14 @@ _logger = logging.getLogger(__name__)
 
 #: Scores in memory at once: few enough for the processor's caches, enough to make a call worth its while.
 SCORES_AT_ONCE = 2**19
+#: Frames after which a thread gives back memory that none of them needed; a pair takes some twenty.
+FRAMES_REMEMBERED = 256
 #: Inner lengths and elements of a weight for which a float32 product is faster as a convolution.
 CONVOLUTION_BLOCK, CONVOLUTION_SIZE = 16, 2**13
 
 
 def has_onednn() -> bool:
-    """Whose convolutions use the widest vectors of every processor, as float32 matrix products do not on all."""
+    """Is there oneDNN? Its convolutions use the widest vectors of every processor, as matrix products do not on all."""
     return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
@@ -63,16 +65,16 @@ class _AttentionByHead(torch.autograd.Function):
                 torch.sum(attention * row, dim=1, out=context[index, channel])
             if any(ctx.needs_input_grad[:3]):
                 attentions.append(attention)
-        ctx.save_for_backward(queries, keys, values)
-        ctx.attentions, ctx.hidden, ctx.heads = attentions, hidden, heads
+        ctx.save_for_backward(queries, keys, values, *attentions)  # freed with the graph, as attributes are not
+        ctx.hidden, ctx.heads = hidden, heads
         return context.view_as(target).to(target.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        queries, keys, values = ctx.saved_tensors
+        queries, keys, values, *attentions = ctx.saved_tensors
         grad = grads[0].float().reshape(queries.shape)
         d_queries, d_keys, d_values = (torch.empty_like(x) for x in (queries, keys, values))
-        for index, attention in enumerate(ctx.attentions):
+        for index, attention in enumerate(attentions):
             d_scores = _outer(grad[index], values[index]).mul_(attention)
             d_scores.addcmul_(attention, d_scores.sum(dim=1, keepdim=True), value=-1)
             if ctx.hidden is not None:  # a masked score is a constant, also where it gets attention: no key is visible
@@ -130,11 +132,14 @@ def runs_triton(device: torch.device) -> bool:
 
 
 class _Scratch(threading.local):
-    """A thread's memory for intermediate results, kept from call to call. No value outlives its frame."""
+    """A thread's memory for intermediate results, kept from call to call. No value outlives its frame.
+
+    It grows to what a layer needs of it for one pair, and shrinks where for some time less than half was needed.
+    """
 
     def __init__(self) -> None:
-        self.memory = torch.empty(0, dtype=torch.uint8)
-        self.used = self.most = 0
+        self.memory = torch.empty(0, dtype=torch.uint8, device="cpu")
+        self.used = self.most = self.frames = 0
 
     @contextmanager
     def frame(self) -> Iterator[None]:
@@ -144,9 +149,17 @@ class _Scratch(threading.local):
             yield
         finally:
             self.used = start
-            if start == 0 and self.most > len(self.memory):
-                with torch.inference_mode(False):  # so that it may be written to in any mode
-                    self.memory = torch.empty(self.most, dtype=torch.uint8)
+            if start == 0:
+                self._fit()
+
+    def _fit(self) -> None:
+        self.frames += 1
+        long = self.frames >= FRAMES_REMEMBERED
+        if self.most > len(self.memory) or (long and 2 * self.most < len(self.memory)):
+            with torch.inference_mode(False):  # so that it may be written to in any mode
+                self.memory = torch.empty(self.most, dtype=torch.uint8, device="cpu")
+        if long:
+            self.frames = self.most = 0
 
     def take(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """An uninitialised tensor; from fresh memory where the kept does not suffice yet."""
@@ -154,7 +167,7 @@ class _Scratch(threading.local):
         self.used += -(-size // 64) * 64
         self.most = max(self.most, self.used)
         if self.used > len(self.memory):
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty(shape, dtype=dtype, device="cpu")
         return self.memory[start : start + size].view(dtype).view(shape)
 
 
@@ -169,7 +182,7 @@ def is_for_inference(x: Tensor) -> bool:
 def squeeze_for_inference(
     layer: AttentiveSqueeze, correlation: Tensor, visible: Tensor | None, *, heads: int
 ) -> Tensor:
-    """``layer(correlation, mask)``; products are of autocast's type where that is on.
+    """``layer(correlation, mask)``; where autocast is on, products are rounded to its type, and so are their operands.
 
     Args:
         correlation: (P, C_in, h, w, Q), of any memory layout.
@@ -196,7 +209,7 @@ def _squeeze_pair(layer: AttentiveSqueeze, x: Tensor, visible: Tensor | None, he
         around, key, value = _embed(layer, x, visible, dtype)
         context = _attend(around[:, :hidden], key, value, heads)
         _normalize(context, layer.aggregate_norm).relu_()
-        attended = torch.empty(len(around), 2 * hidden, x.shape[-1], dtype=around.dtype)
+        attended = torch.empty(len(around), 2 * hidden, x.shape[-1], dtype=around.dtype, device="cpu")
         _normalize(_convolve_points(context, layer.aggregate.conv, dtype, attended), layer.aggregate.norm).relu_()
         if layer.shortcut is None:
             attended += x.flatten(1, 2).transpose(0, 1)
@@ -273,7 +286,7 @@ def _bias(convs: Sequence[SupportConv]) -> Tensor:
 
 
 def _product(weight: Tensor, x: Tensor, bias: Tensor, out: Tensor) -> None:
-    """Write (O, C) x (C, Q) + (O, 1) to ``out``."""
+    """Write (O, C) x (C, Q) + (O, 1) to ``out``, the product rounded to the operands' type before the sum."""
     if x.dtype != out.dtype:
         out.copy_(torch.mm(weight, x)).add_(bias)
     elif _is_faster_as_convolution(weight):

@@ -1,0 +1,84 @@
+"""Where a model computes and in which type, and how many threads do it."""
+
+import os
+import threading
+
+import torch
+
+from fscs_sdk.model.asnet import ASNet
+from fscs_sdk.model.fast.cpu import has_onednn
+from fscs_sdk.model.network import FewShotNetwork
+
+#: Why a GPU that the parent uses cannot be used, and what to do.
+NOT_BY_FORK = "cannot be used in a process that was forked from one that uses it; start processes by 'spawn'"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """A device that computes here; ``auto`` is CUDA, else Apple's MPS, else the CPU. A CUDA device has its index.
+
+    Raises:
+        ValueError: there is no such device, or it cannot be used on this machine.
+    """
+    if str(device) == "auto":
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        chosen = torch.device("cuda" if torch.cuda.is_available() else mps)
+    else:
+        try:
+            chosen = torch.device(device)
+        except (RuntimeError, TypeError):
+            raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps") from None
+        try:
+            torch.zeros(1, device=chosen).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # what PyTorch raises differs by device
+            if "forked" in str(error):
+                raise ValueError(f"device {str(device)!r} {NOT_BY_FORK}") from None
+            raise ValueError(f"device {str(device)!r} cannot be used on this machine; use auto or cpu") from None
+    if chosen.type == "cuda" and chosen.index is None:  # what "the current one" is, differs from thread to thread
+        return torch.device("cuda", torch.cuda.current_device())
+    return chosen
+
+
+def choose_dtype(dtype: str, network: FewShotNetwork, device: torch.device) -> torch.dtype:
+    """What products are rounded to. ``auto``: for ASNet, whose answers were seen to keep, what the device multiplies
+    fast; for other heads float32.
+
+    Raises:
+        ValueError: there is no such type.
+    """
+    if dtype != "auto" and dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
+    if dtype != "auto":
+        return DTYPES[dtype]
+    if type(network.head) is not ASNet:
+        return torch.float32
+    if device.type == "cuda":
+        return torch.float16
+    fast = device.type == "cpu" and has_onednn() and multiplies_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def multiplies_bfloat16() -> bool:
+    """Has this processor AVX512-BF16? (Every one with AMX has.)"""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return bool(torch.cpu._is_avx512_bf16_supported())  # PyTorch before 2.10
+
+
+class _Home(threading.local):
+    """The process that a thread began in: this one, unless the thread was taken along by a fork."""
+
+    process = os.getpid()
+
+
+_home = _Home()
+
+
+def settle_threads() -> None:
+    """Let a process that was forked compute with one thread inside operators; costs nothing in any other.
+
+    The threads that PyTorch's operators use stay behind in the parent, and the child would wait for them for ever.
+    """
+    if _home.process != os.getpid():
+        torch.set_num_threads(1)
+        _home.process = os.getpid()
