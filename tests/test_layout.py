@@ -31,13 +31,16 @@ ALLOWED = {
         *("checkpoints", "devices", "images", "model", "prediction", "streaming", "supports", "weights"),
     ),
     "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "supports"),
+    "fscs_sdk.app": (
+        *("app", "atomic", "demo", "folder", "formats", "images", "prediction", "references", "segmenter", "supports"),
+    ),
     "fscs_sdk.references": ("folder", "references", "supports"),
     "fscs_sdk.evaluation": (
         *("atomic", "evaluation", "formats", "images", "locks", "model", "prediction", "segmenter", "supports"),
     ),
 }
 #: What is slow to load or need not be there.
-HEAVY = ("torch", "numpy", "timm", "torchvision", "cv2", "matplotlib", "rich", "huggingface_hub", "PIL", "safetensors")
+HEAVY = ("starlette", "uvicorn", "torch", "numpy", "timm", "torchvision", "cv2", "matplotlib", "rich", "huggingface_hub", "PIL", "safetensors")
 
 
 def imported(node, module):

@@ -7,6 +7,7 @@ from fscs_sdk.cli.group import FscsGroup, show_help
 SECTIONS = {
     "Start": {
         "demo": "Answer a question about real photos, offline.",
+        "app": "Mark, ask and correct photos on a page in the browser.",
         "info": "Show versions, devices, cache and models.",
         "completion": "Print the shell's completion script.",
     },

@@ -1,0 +1,99 @@
+// Photos come in: dropped, chosen, pasted, picked from a folder, or the demo's.
+
+import { api, links } from "./api.js";
+import { dialog, h } from "./dom.js";
+import { attempt, notice } from "./notices.js";
+import { store } from "./store.js";
+
+/** How many photos are on their way at once. */
+const AT_ONCE = 3;
+
+export function startIntake({ input, add, pick, dropping }) {
+  add.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    upload([...input.files]);
+    input.value = "";
+  });
+  pick.addEventListener("click", openFolder);
+  store.on("workspace", () => {
+    pick.hidden = !store.workspace.pickable.length;
+  });
+  let inside = 0;
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragenter", (event) => {
+    if (carriesFiles(event)) dropping.hidden = ++inside === 0;
+  });
+  addEventListener("dragleave", () => {
+    inside = Math.max(0, inside - 1);
+    dropping.hidden = inside === 0;
+  });
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    inside = 0;
+    dropping.hidden = true;
+    upload([...event.dataTransfer.files]);
+  });
+  addEventListener("paste", (event) => upload([...event.clipboardData.files]));
+}
+
+/** Send photos; each that the server does not take is named with its reason. */
+export async function upload(files) {
+  if (!files.length) return;
+  const waiting = [...files];
+  const refused = [];
+  const send = async () => {
+    while (waiting.length) {
+      const file = waiting.shift();
+      try {
+        await api.upload(file);
+      } catch (error) {
+        refused.push(error.message);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, send));
+  for (const reason of refused.slice(0, 3)) notice(reason, { wrong: true });
+  if (refused.length > 3) notice(`${refused.length - 3} more files could not be taken`, { wrong: true });
+  await attempt(() => store.refresh());
+}
+
+export async function addDemo() {
+  await attempt(() => api.demo());
+  await attempt(() => store.refresh());
+}
+
+function openFolder() {
+  const { pickable } = store.workspace;
+  const chosen = new Set();
+  const add = h("button", { type: "button", class: "primary", disabled: true, onclick: () => take([...chosen]) }, "Add");
+  const show = () => {
+    add.disabled = !chosen.size;
+    add.textContent = chosen.size ? `Add ${chosen.size}` : "Add";
+  };
+  const take = async (ids) => {
+    element.close();
+    await attempt(() => api.pick(ids));
+    await attempt(() => store.refresh());
+  };
+  const items = pickable.map(({ id, name }) =>
+    h(
+      "label",
+      { class: "choice" },
+      h("input", { type: "checkbox", onchange: (event) => { chosen[event.target.checked ? "add" : "delete"](id); show(); } }),
+      h("img", { src: links.view(id, 320), alt: "", loading: "lazy" }),
+      h("span", {}, name),
+    ));
+  const element = dialog(
+    { class: "sheet", ariaLabel: "Photos of the folder" },
+    h("header", {}, h("h2", {}, "Photos of the folder")),
+    h("div", { class: "choices" }, items),
+    h(
+      "footer",
+      {},
+      h("button", { type: "button", class: "quiet", onclick: () => element.close() }, "Cancel"),
+      h("button", { type: "button", onclick: () => take(pickable.map(({ id }) => id)) }, `Add all ${pickable.length}`),
+      add,
+    ),
+  );
+}
