@@ -23,12 +23,14 @@ ALLOWED = {
     "fscs_sdk.locks": (),
     "fscs_sdk.streaming": (),
     "fscs_sdk.formats": ("atomic", "formats", "prediction"),
-    "fscs_sdk.supports": ("atomic", "images", "model"),
+    "fscs_sdk.calibration": (),
+    "fscs_sdk.examination": ("calibration", "model"),
+    "fscs_sdk.supports": ("atomic", "examination", "images", "model"),
     "fscs_sdk.checkpoints": ("atomic", "checkpoints", "model", "weights"),
     "fscs_sdk.model": ("model",),
     "fscs_sdk.devices": ("model",),
     "fscs_sdk.segmenter": (
-        *("checkpoints", "devices", "images", "model", "prediction", "streaming", "supports", "weights"),
+        *("checkpoints", "devices", "examination", "images", "model", "prediction", "streaming", "supports", "weights"),
     ),
     "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "supports"),
     "fscs_sdk.app": (
@@ -40,7 +42,20 @@ ALLOWED = {
     ),
 }
 #: What is slow to load or need not be there.
-HEAVY = ("starlette", "uvicorn", "torch", "numpy", "timm", "torchvision", "cv2", "matplotlib", "rich", "huggingface_hub", "PIL", "safetensors")
+HEAVY = (
+    "starlette",
+    "uvicorn",
+    "torch",
+    "numpy",
+    "timm",
+    "torchvision",
+    "cv2",
+    "matplotlib",
+    "rich",
+    "huggingface_hub",
+    "PIL",
+    "safetensors",
+)
 
 
 def imported(node, module):
