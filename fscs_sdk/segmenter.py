@@ -14,12 +14,11 @@ from torch import Tensor
 
 from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.devices import NOT_BY_FORK, choose_device, choose_dtype, settle_threads
-from fscs_sdk.examination import NEGATIVES_PER_CLASS, Examination, Photos, Settings, examine
-from fscs_sdk.images import ImageSource, close_up, read_image, read_mask, resize_image, resize_mask
-from fscs_sdk.model.correlation import Pyramid
+from fscs_sdk.images import ImageSource, close_up, read_image, resize_image, resize_mask
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.prediction import Prediction
+from fscs_sdk.references.shots import read_shot
 from fscs_sdk.streaming import Transfers, ahead, one_behind
 from fscs_sdk.supports import Shot, SupportSet, merge_thresholds, parse_supports
 from fscs_sdk.weights import locate_model
@@ -175,140 +174,36 @@ class FewShotSegmenter:
         return cls(network, name=called, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
 
     def encode(
-        self,
-        supports: Mapping[str, object],
-        *,
-        threshold: float | Mapping[str, float] | None = None,
-        calibrate: bool = False,
-        negatives: Sequence[ImageSource] = (),
-        negatives_per_class: int = NEGATIVES_PER_CLASS,
-        progress: Callable[[int, int], object] | None = None,
+        self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] | None = None
     ) -> SupportSet:
         """Pass every support photo through the backbone, once; the result can be used any number of times, and saved.
 
         Args:
             supports: class name -> ``[image, mask]``, a :class:`Shot`, or a list of shots; N classes, K may differ.
                 Where the model says so (those that ship do), a photo is cropped around an object that is small in it.
-            threshold: delta of eq. 2 in [0, 1], for all classes or by name; for those not named, the model's own, or
-                the calibrated one.
-            calibrate: ask the photos about each other (:meth:`examine`) and set the threshold, the score's scale and
-                the mask offset of every class that has two shots or for which there are negatives. Its scores then are
-                probabilities that it is there. What thresholds and offsets rest on is in ``examination``.
-            negatives: for ``calibrate``, photos that show none of the classes, in any form that a query may have.
-            negatives_per_class: see :meth:`examine`.
-            progress: with ``calibrate``, called with the pairs of photos that are asked and all of them.
+            threshold: delta of eq. 2 in [0, 1], for all classes or by name; for those not named, the model's own.
 
         Raises:
-            ValueError: a support or negative that cannot be used; the message names it. Negatives without
-                ``calibrate``, or ``calibrate`` with ``protocol="authors"``, which decides shot by shot.
+            ValueError: a support that cannot be used; the message names it.
         """
-        if not calibrate and negatives:
-            raise ValueError("negatives serve to calibrate; encode with calibrate=True, or leave them out")
-        if calibrate and self.protocol != "paper":
-            raise ValueError("calibration is for the protocol 'paper'; the authors' program decides shot by shot")
         shots = parse_supports(supports)
         names = tuple(shots)
-        own = self._own_thresholds(len(names))
+        own = torch.full((len(names),), self.network.threshold, dtype=torch.float32, device="cpu")
         thresholds = own if threshold is None else merge_thresholds(names, threshold, own)
-        if not calibrate:
-            return self._encode_shots(shots, thresholds, [self._read_shot(*one) for one in _labelled(shots)])
-        encoded, examination, settings = self._examine(shots, own, negatives, negatives_per_class, progress)
-        found = settings.thresholds
-        return replace(
-            encoded,
-            thresholds=found if threshold is None else merge_thresholds(names, threshold, found),
-            calibration=settings.calibration,
-            examination=examination,
-        )
-
-    def examine(
-        self,
-        supports: Mapping[str, object],
-        *,
-        negatives: Sequence[ImageSource] = (),
-        negatives_per_class: int = NEGATIVES_PER_CLASS,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> Examination:
-        """What do the shots say of each other: which is bad, and how far can each class's answers be trusted?
-
-        Every shot is asked for its own class with the class's other shots as supports, and photos of other classes, and
-        those that show none, for every class. See :class:`~fscs_sdk.examination.Examination` for what is found.
-
-        Args:
-            supports: a mapping as for :meth:`encode`.
-            negatives: photos that show none of the classes, in any form that a query may have.
-            negatives_per_class: at most so many photos of other classes, and so many negatives, are asked for a class.
-            progress: called with the pairs of photos that are asked and all of them.
-
-        Raises:
-            ValueError: a support or negative that cannot be used; the message names it.
-        """
-        shots = parse_supports(supports)
-        return self._examine(shots, self._own_thresholds(len(shots)), negatives, negatives_per_class, progress)[1]
-
-    def _own_thresholds(self, ways: int) -> Tensor:
-        return torch.full((ways,), self.network.threshold, dtype=torch.float32, device="cpu")
-
-    def _examine(
-        self,
-        shots: Mapping[str, Sequence[Shot]],
-        thresholds: Tensor,
-        negatives: Sequence[ImageSource],
-        negatives_per_class: int,
-        progress: Callable[[int, int], object] | None,
-    ) -> tuple[SupportSet, Examination, Settings]:
-        """Encode supports and ask their photos about each other.
-
-        A photo passes the backbone once, as support and as query together; once more as a query where it is cropped as
-        a support, or where ``max_memory`` has no room for the queries of all.
-        """
-        if isinstance(negatives, (str, bytes, os.PathLike)):
-            raise ValueError("negatives must be a list of photos; put a single one into a list")
-        read = [self._read_shot(*one, whole=True) for one in _labelled(shots)]
-        others = [read_image(one, label=f"negative {number}") for number, one in enumerate(negatives, start=1)]
-        wholes = [one.whole for one in read] + [self._resize(image) for image in others]
-        queries: list[Pyramid] = []
-        encoded = self._encode_shots(shots, thresholds, read, queries)
-        near = self._near(encoded)
-        kept = {index: query for index, query in enumerate(queries) if read[index].photo is read[index].whole}
-        latest: dict[int, Pyramid] = {}  # of the photos that are not kept, the one that is being asked
-
-        def ask(photo: int, asked: Sequence[int]) -> Tensor:
-            query = kept.get(photo) or latest.get(photo)
-            if query is None:
-                latest.clear()
-                query = latest[photo] = self._encode_inputs(self._to_input([wholes[photo]]), [(0, 0)])[0].pyramid
-            logits = self._pair_logits(query, near, torch.tensor(asked, device="cpu")).float()
-            return (logits[:, 1] - logits[:, 0]).cpu()
-
-        photos = Photos(
-            names=encoded.names,
-            class_index=encoded.class_index.numpy(),
-            tagged=encoded.tagged.numpy(),
-            masks=np.stack([one.whole_mask for one in read]),
-            marked=np.array([one.marked for one in read]),
-            pixels=np.stack(wholes),
-        )
-        examination, settings = examine(
-            photos, ask, delta=self.network.threshold, negatives_per_class=negatives_per_class, progress=progress
-        )
-        return encoded, examination, settings
-
-    def _encode_shots(
-        self,
-        shots: Mapping[str, Sequence[Shot]],
-        thresholds: Tensor,
-        read: Sequence["_ReadShot"],
-        queries: list[Pyramid] | None = None,
-    ) -> SupportSet:
-        """The support set of shots that were read; for ``queries`` see :meth:`_encode_photos`."""
-        flat = [shot for class_shots in shots.values() for shot in class_shots]
+        photos, masks, tagged, class_index = [], [], [], []
+        for index, (name, class_shots) in enumerate(shots.items()):
+            for number, shot in enumerate(class_shots, start=1):
+                photo, mask = self._read_shot(shot, name, f"shot {number} of class {name!r}")
+                photos.append(photo)
+                masks.append(mask)
+                tagged.append(shot.is_tag)
+                class_index.append(index)
         return SupportSet(
-            names=tuple(shots),
-            class_index=torch.tensor([index for index, one in enumerate(shots.values()) for _ in one], device="cpu"),
-            features=self._encode_photos([one.photo for one in read], queries),
-            masks=torch.from_numpy(np.stack([one.mask for one in read])),
-            tagged=torch.tensor([shot.mask is None for shot in flat], device="cpu"),
+            names=names,
+            class_index=torch.tensor(class_index, device="cpu"),
+            features=self._encode_photos(photos),
+            masks=torch.from_numpy(np.stack(masks)),
+            tagged=torch.tensor(tagged, device="cpu"),
             thresholds=thresholds,
             model=self.identity,
         )
@@ -354,11 +249,6 @@ class FewShotSegmenter:
             raise ValueError(
                 f"these supports were encoded by model {supports.model}, this is {self.identity}; "
                 "encode the support photos again with this model"
-            )
-        if supports.calibration is not None and self.protocol != "paper":
-            raise ValueError(
-                "these supports are calibrated for the protocol 'paper', and the model follows 'authors'; "
-                "encode them again without calibration"
             )
 
     def stream(
@@ -425,35 +315,24 @@ class FewShotSegmenter:
         self._settle()
         with self._autocast("backbone"):
             pyramid = self.network.encode_queries(photos.permute(0, 3, 1, 2))
-        return [EncodedQuery(_one(pyramid, index, self.dtype), size) for index, size in enumerate(sizes)]
+        return [
+            EncodedQuery([[feature[index : index + 1].to(self.dtype) for feature in level] for level in pyramid], size)
+            for index, size in enumerate(sizes)
+        ]
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
         self._settle()
         supports = self._near(supports)
-        logits = self._pair_logits(query.pyramid, supports)
+        masks = None if bool(supports.tagged.all()) else supports.masks
+        most = PAIRS_AT_ONCE.get(self.device.type, 1)
+        at_once = max(1, min(most, self.max_memory // pair_bytes(query.pyramid, supports.features)))
+        with self._autocast("head"):
+            logits = self.network.pair_logits(query.pyramid, supports.features, masks, at_once=at_once)
         shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
         with torch.inference_mode(), self._autocast("answer"):
             thresholds = supports.thresholds.to(self.device)
-            return infer(
-                torch.split(logits, shots),
-                query.size,
-                thresholds,
-                protocol=self.protocol,
-                calibration=supports.calibration,
-            )
-
-    def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> Tensor:
-        """(P, 2, h, w) of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``."""
-        features: Pyramid = supports.features
-        masks = None if bool(supports.tagged.all()) else supports.masks
-        if shots is not None:
-            features = [[feature[shots.to(feature.device)] for feature in level] for level in features]
-            masks = None if masks is None else masks[shots.to(masks.device)]
-        most = PAIRS_AT_ONCE.get(self.device.type, 1)
-        at_once = max(1, min(most, self.max_memory // pair_bytes(query, features)))
-        with self._autocast("head"):
-            return self.network.pair_logits(query, features, masks, at_once=at_once)
+            return infer(torch.split(logits, shots), query.size, thresholds, protocol=self.protocol)
 
     def _predict(self, query: ImageSource, supports: SupportSet, label: str) -> Prediction:
         image = read_image(query, label=label)
@@ -506,7 +385,6 @@ class FewShotSegmenter:
                 features=tuple(tuple(place(feature) for feature in level) for level in supports.features),
                 masks=supports.masks.to(self.device),
                 thresholds=supports.thresholds.to(self.device),
-                calibration=None if supports.calibration is None else supports.calibration.to(self.device),
             )
             self._nearby = nearby = weakref.ref(supports), placed
         return nearby[1]
@@ -517,41 +395,25 @@ class FewShotSegmenter:
         self.check(supports)
         return supports
 
-    def _read_shot(self, shot: Shot, label: str, *, whole: bool = False) -> "_ReadShot":
-        """A shot at the network's side; ``whole``: also as it is where it is cropped around its object."""
-        image = read_image(shot.image, label=f"the photo of {label}")
+    def _read_shot(self, shot: Shot, name: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        image, mask = read_shot(shot, name, label=label)
         side = self.network.input_side
-        if shot.mask is None:
-            photo, everywhere = self._resize(image), np.ones((side, side), dtype=np.bool_)
-            return _ReadShot(photo, everywhere, photo, everywhere, 1.0)
-        mask = read_mask(shot.mask, size=image.shape[:2], label=f"the mask of {label}")
-        marked = float(mask.mean())
-        near, near_mask = close_up(image, mask, self.network.close_up)
-        photo, small = self._resize(near), resize_mask(near_mask, side)
-        if near is image or not whole:
-            return _ReadShot(photo, small, photo, small, marked)
-        return _ReadShot(photo, small, self._resize(image), resize_mask(mask, side), marked)
+        if mask is None:
+            return self._resize(image), np.ones((side, side), dtype=np.bool_)
+        image, mask = close_up(image, mask, self.network.close_up)
+        return self._resize(image), resize_mask(mask, side)
 
-    def _encode_photos(
-        self, photos: list[NDArray[np.uint8]], queries: list[Pyramid] | None = None
-    ) -> tuple[tuple[Tensor, ...], ...]:
-        """Support features; to ``queries`` the photos' pyramids as queries are added while ``max_memory`` has room."""
+    def _encode_photos(self, photos: list[NDArray[np.uint8]]) -> tuple[tuple[Tensor, ...], ...]:
         room = min(self.max_memory, CPU_PHOTO_BYTES) if self.device.type == "cpu" else self.max_memory
         at_once = max(1, min(PHOTOS_AT_ONCE, room // (BYTES_PER_PIXEL * self.network.input_side**2)))
         features: list[list[Tensor]] = []
         for start in range(0, len(photos), at_once):
             with self._autocast("backbone"):
                 inputs = self._to_input(photos[start : start + at_once]).permute(0, 3, 1, 2)
-                if queries is None:
-                    pyramid = self.network.encode_supports(inputs)
-                else:
-                    found, pyramid = self.network.encode_both(inputs)
-                    size = sum(feature[0].numel() for level in found for feature in level) * self.dtype.itemsize
-                    fitting = min(len(inputs), self.max_memory // size - start)
-                    queries += [_one(found, index, self.dtype) for index in range(fitting)]
+                pyramid = self.network.encode_supports(inputs)
             features = features or [[self._room(feature, len(photos)) for feature in level] for level in pyramid]
-            for level, parts in zip(features, pyramid, strict=True):
-                for feature, part in zip(level, parts, strict=True):
+            for level, found in zip(features, pyramid, strict=True):
+                for feature, part in zip(level, found, strict=True):
                     feature[start : start + at_once] = part
         return tuple(tuple(level) for level in features)
 
@@ -575,27 +437,3 @@ class FewShotSegmenter:
         """
         rounded = part == "head" or (part == "backbone" and self.device.type != "cpu")
         return torch.autocast(self.device.type, self.dtype, enabled=rounded and self.dtype != torch.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class _ReadShot:
-    """A shot at the network's side: ``photo`` and ``mask`` as it serves as a support, ``whole`` and ``whole_mask`` as a
-    query; ``marked`` is the share of the photo that its mask marks."""
-
-    photo: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    whole: NDArray[np.uint8]
-    whole_mask: NDArray[np.bool_]
-    marked: float
-
-
-def _labelled(shots: Mapping[str, Sequence[Shot]]) -> Iterator[tuple[Shot, str]]:
-    """All shots, and what errors call them."""
-    for name, class_shots in shots.items():
-        for number, shot in enumerate(class_shots, start=1):
-            yield shot, f"shot {number} of class {name!r}"
-
-
-def _one(pyramid: Pyramid, index: int, dtype: torch.dtype) -> list[list[Tensor]]:
-    """One photo's maps (1, C, H, W) of a batch's."""
-    return [[feature[index : index + 1].to(dtype) for feature in level] for level in pyramid]

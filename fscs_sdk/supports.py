@@ -14,14 +14,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fscs_sdk.atomic import write_atomically
-from fscs_sdk.examination import Examination
 from fscs_sdk.images import ImageSource, MaskSource
-from fscs_sdk.model.ifsl import Calibration
+from fscs_sdk.spelling import find_name
 
-#: Format 1 has neither calibration nor examination; its files answer as they did.
-FORMAT_VERSION, READABLE = 2, (1, 2)
+FORMAT_VERSION = 1
 LEVELS = ("level4", "level3", "level2")
-CALIBRATION = ("offsets", "cuts", "slopes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +28,21 @@ class Shot:
     Attributes:
         image: a photo in any form that :func:`fscs_sdk.images.read_image` takes.
         mask: the class's pixels in it, of the same size, in any form that :func:`fscs_sdk.images.read_mask` takes;
-            None = the photo shows the class, where is not said (a class tag, the paper's weak label).
+            or the path of a LabelMe file whose shapes are called like the class.
+        box: in place of a mask, a box around the object: left, top, right and bottom edge in pixels of the upright
+            photo, (x0, y0, x1, y1); or a list of them. :mod:`fscs_sdk.references.boxes` says what is made of it.
+
+    Without either the photo shows the class, and where is not said (a class tag, the paper's weak label).
     """
 
     image: ImageSource
     mask: MaskSource | None = None
+    box: Sequence[float] | Sequence[Sequence[float]] | None = None
+
+    @property
+    def is_tag(self) -> bool:
+        """Whether only the class's presence is known."""
+        return self.mask is None and self.box is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +58,6 @@ class SupportSet:
         tagged: bool (P,), True for shots without a mask.
         thresholds: float32 (N,), delta of eq. 2 for each class, in [0, 1].
         model: identity of the model that encoded it; no other model can use it.
-        calibration: what eqs. 1 and 2 add for each class, or None: then everything is the paper's.
-        examination: what the shots said of each other where they were examined.
     """
 
     names: tuple[str, ...]
@@ -62,8 +67,6 @@ class SupportSet:
     tagged: Tensor
     thresholds: Tensor
     model: str
-    calibration: Calibration | None = None
-    examination: Examination | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def __len__(self) -> int:
@@ -73,18 +76,6 @@ class SupportSet:
         shots = torch.bincount(self.class_index, minlength=len(self)).tolist()
         classes = ", ".join(f"{name}: {count}" for name, count in zip(self.names, shots, strict=True))
         return f"SupportSet({classes}; model {self.model})"
-
-    @property
-    def offsets(self) -> Tensor:
-        """float32 (N,), what is added to each class's logits (eq. 1); zeros where nothing was calibrated."""
-        return torch.zeros(len(self), dtype=torch.float32) if self.calibration is None else self.calibration.offsets
-
-    @property
-    def report(self) -> str:
-        """What the examination found, in lines for people; of supports that were not examined, how to do so."""
-        if self.examination is None:
-            return "these supports were not examined; encode them with calibrate=True"
-        return str(self.examination)
 
     def with_thresholds(self, thresholds: float | Mapping[str, float]) -> "SupportSet":
         """The same supports with another presence threshold, for all classes or for those named.
@@ -108,14 +99,7 @@ class SupportSet:
         }
         for level, maps in zip(LEVELS, self.features, strict=True):
             tensors |= {f"{level}.{index}": feature for index, feature in enumerate(maps)}
-        if self.calibration is not None:
-            tensors |= {name: getattr(self.calibration, name) for name in CALIBRATION}
-        header = {
-            "format_version": self.format_version,
-            "names": self.names,
-            "model": self.model,
-            "examination": None if self.examination is None else self.examination.to_dict(),
-        }
+        header = {"format_version": self.format_version, "names": self.names, "model": self.model}
         metadata = {"fscs_support_set": json.dumps(header)}
         data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata)
         try:
@@ -129,8 +113,7 @@ class SupportSet:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is not a support set, is damaged (a part is missing, of another type or shape, or not
-                finite), or has a newer format.
+            ValueError: it is not a support set, is damaged, or has a newer format.
         """
         source = Path(path)
         if not source.is_file():
@@ -141,10 +124,10 @@ class SupportSet:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, KeyError, ValueError, TypeError):
             raise ValueError(f"'{source}' is not a support set or is damaged; encode and save it again") from None
-        if header.get("format_version") not in READABLE:
+        if header.get("format_version") != FORMAT_VERSION:
             raise ValueError(
                 f"'{source}' has support set format {header.get('format_version')}, this version reads "
-                f"{' and '.join(map(str, READABLE))}; update fscs-sdk, or encode the supports again"
+                f"{FORMAT_VERSION}; update fscs-sdk, or encode the supports again"
             )
         try:
             return _assemble(header, tensors)
@@ -158,8 +141,6 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         count = sum(name.startswith(f"{level}.") for name in tensors)
         maps = (tensors[f"{level}.{index}"] for index in range(count))
         features.append(tuple(feature.contiguous(memory_format=torch.channels_last) for feature in maps))
-    numbers = [tensors[name] for name in CALIBRATION] if CALIBRATION[0] in tensors else None
-    examination = header.get("examination")
     supports = SupportSet(
         names=tuple(header["names"]),
         class_index=tensors["class_index"],
@@ -168,49 +149,21 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         tagged=tensors["tagged"],
         thresholds=tensors["thresholds"],
         model=str(header["model"]),
-        calibration=None if numbers is None else Calibration(*numbers),
-        examination=None if examination is None else Examination.from_dict(examination),
     )
+    index, thresholds = supports.class_index, supports.thresholds
     parse_supports({name: Shot("") for name in supports.names})  # the names must be names
     if not isinstance(header["names"], list) or len(set(supports.names)) != len(supports):
         raise ValueError("the names are not a list of different names")
-    _check_shots(supports)
-    _check_numbers(supports)
-    return supports
-
-
-def _check_shots(supports: SupportSet) -> None:
-    index, maps = supports.class_index, [feature for level in supports.features for feature in level]
-    shots = len(index)
-    if index.dtype != torch.int64 or index.ndim != 1 or not torch.equal(index, index.sort().values):
+    if index.dtype != torch.int64 or not torch.equal(index, index.sort().values):
         raise ValueError("the shots do not stand in the order of their classes")
-    if set(index.tolist()) != set(range(len(supports))):
-        raise ValueError("a class has no shots, or shots have no class")
-    side = supports.masks.shape[-1]
-    if supports.masks.dtype != torch.bool or supports.masks.shape != (shots, side, side):
-        raise ValueError("the masks do not fit")
-    if supports.tagged.dtype != torch.bool or supports.tagged.shape != (shots,):
-        raise ValueError("the tags do not fit")
-    for feature in maps:
-        if feature.dtype not in (torch.float32, torch.float16) or feature.ndim != 4 or len(feature) != shots:
-            raise ValueError("the features do not fit")
-        if not bool(feature.isfinite().all()):
-            raise ValueError("a feature is not a finite number")
-
-
-def _check_numbers(supports: SupportSet) -> None:
-    """Numbers of classes: of one type and length, and where they may be."""
-    numbers, calibration = [supports.thresholds], supports.calibration
-    if calibration is not None:
-        numbers += [calibration.offsets, calibration.cuts, calibration.slopes]
-        if not bool((calibration.slopes > 0).all()):
-            raise ValueError("a score falls as its class appears")
-    if any(one.dtype != torch.float32 or one.shape != (len(supports),) for one in numbers):
-        raise ValueError("the numbers of the classes do not fit")
-    if not all(bool(one.isfinite().all()) for one in numbers):
-        raise ValueError("a number of a class is not finite")
-    if not bool(((supports.thresholds >= 0) & (supports.thresholds <= 1)).all()):
+    if not bool(((thresholds >= 0) & (thresholds <= 1)).all()):
         raise ValueError("a threshold is outside [0, 1]")
+    shots = len(index)
+    lengths = {len(t) for t in (supports.masks, supports.tagged, *(m for level in features for m in level))}
+    classes = set(index.tolist())
+    if lengths != {shots} or len(thresholds) != len(supports) or classes != set(range(len(supports))):
+        raise ValueError("the parts do not fit together")
+    return supports
 
 
 def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], default: Tensor) -> Tensor:
@@ -222,11 +175,12 @@ def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], d
     values = dict(given) if isinstance(given, Mapping) else dict.fromkeys(names, given)
     merged = default.clone()
     for name, value in values.items():
-        if name not in names:
+        known = find_name(name, names)
+        if known is None:
             raise ValueError(f"a threshold was given for {name!r}, which is not one of the classes {list(names)}")
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
             raise ValueError(f"the threshold of {name!r} is {value!r}; it must be a number from 0 to 1")
-        merged[list(names).index(name)] = float(value)
+        merged[list(names).index(known)] = float(value)
     return merged
 
 
@@ -250,7 +204,7 @@ def parse_supports(supports: Mapping[str, object]) -> dict[str, list[Shot]]:
     for name, value in supports.items():
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"a class name must be a non-empty string, not {name!r}")
-        if name.strip() in parsed:
+        if find_name(name, parsed) is not None:
             raise ValueError(f"the class {name.strip()!r} is given twice; put all its shots into one list")
         parsed[name.strip()] = _parse_shots(name, value)
     return parsed

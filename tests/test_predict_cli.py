@@ -155,7 +155,7 @@ def test_a_dry_run_says_what_would_be_done(photos, supports, tmp_path):
     [
         ([], "no photos are given; name files, folders, patterns or lists"),
         (["nowhere"], "'nowhere' does not exist; check the path"),
-        (["photos", "--supports", "nowhere"], "there is no support set 'nowhere'; check the path"),
+        (["photos", "--supports", "nowhere"], "there are no supports 'nowhere'; check the path"),
         (["photos", "--supports", "photos/a.jpg"], "'photos/a.jpg' is not a support set or is damaged"),
         (["photos", "--supports", "photos"], "'photos/a.jpg' belongs to no class; move it into a folder"),
         (["photos", "--out", "photos"], "the input 'photos' lies in the output folder; choose another"),
@@ -277,7 +277,7 @@ def test_merging_nothing_is_misuse(tmp_path):
     [
         (("photos", "s.safetensors"), "'photos/a.jpg' belongs to no class"),
         (("supports", "s.bin"), "'s.bin' must end in .safetensors"),
-        (("nowhere", "s.safetensors"), "'nowhere' is not a folder; give one that holds"),
+        (("nowhere", "s.safetensors"), "there are no supports 'nowhere'; check the path"),
     ],
 )
 def test_misuse_of_encode(photos, supports, tmp_path, monkeypatch, arguments, message):

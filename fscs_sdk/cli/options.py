@@ -39,6 +39,28 @@ threshold_option = click.option(
 )
 
 
+def _parse_classes(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def reference_options(command: Command) -> Command:
+    """``--classes`` and ``--shots``: what to take of a folder of supports or of a data set."""
+    options = (
+        click.option(
+            "--shots", type=click.IntRange(min=1), metavar="N", help="At most N photos of a class, varied ones."
+        ),
+        click.option(
+            "--classes",
+            multiple=True,
+            callback=_parse_classes,
+            help="Only these classes of SUPPORTS, with commas between them or one by one.",
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
 @contextlib.contextmanager
 def misuse(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
     """Errors of these kinds in here are the caller's: one sentence and exit code 2; with ``--debug`` the traceback."""
@@ -63,19 +85,31 @@ def load_segmenter(model: str, device: str, dtype: str) -> "FewShotSegmenter":
         return FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype)
 
 
-def load_supports(segmenter: "FewShotSegmenter", source: Path, thresholds: tuple[str, ...]) -> "SupportSet":
-    """Supports from a folder, encoded now, or from a file that ``fscs encode`` made; what is odd in them is told.
+def load_supports(
+    segmenter: "FewShotSegmenter",
+    source: Path,
+    thresholds: tuple[str, ...],
+    classes: tuple[str, ...] = (),
+    shots: int | None = None,
+) -> "SupportSet":
+    """Supports from a folder or a data set, encoded now, or from a file that ``fscs encode`` made; what is odd is told.
+
+    Args:
+        classes: those to take; all if none is named.
+        shots: the most photos of a class.
 
     Raises:
         click.UsageError: they or a threshold cannot be used.
     """
-    from fscs_sdk.references.folders import read_support_folder
+    from fscs_sdk.references import ANNOTATION_ENDINGS, read_supports
     from fscs_sdk.supports import SupportSet
 
     with misuse((ValueError, FileNotFoundError)), warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
-        if source.is_dir():
-            supports = segmenter.encode(read_support_folder(source))
+        if source.is_dir() or not source.exists() or source.suffix.lower() in ANNOTATION_ENDINGS:
+            supports = segmenter.encode(read_supports(source, classes=classes or None, shots=shots))
+        elif classes or shots:
+            raise ValueError(f"'{source}' is encoded already; --classes and --shots choose from a folder or a data set")
         else:
             supports = SupportSet.load(source)
             segmenter.check(supports)

@@ -19,6 +19,7 @@ from fscs_sdk.cli.options import (
     misuse,
     model_options,
     one_line,
+    reference_options,
     threshold_option,
 )
 from fscs_sdk.formats import WRITERS
@@ -57,8 +58,10 @@ def _parse_shard(context: click.Context, parameter: click.Parameter, value: str 
     required=True,
     metavar="DIR|FILE",
     type=click.Path(path_type=Path),
-    help="DIR/<class>/<photo>.jpg with the mask <photo>.png or <photo>_mask.png beside it; or a file of 'fscs encode'.",
+    help="DIR/<class>/<photo>.jpg with the mask <photo>.png or <photo>_mask.png beside it; a data set of LabelMe, "
+    "COCO, YOLO, CVAT, VOC or Label Studio; or a file of 'fscs encode'.",
 )
+@reference_options
 @click.option(
     "--out",
     required=True,
@@ -97,6 +100,8 @@ def predict(
     context: click.Context,
     inputs: tuple[str, ...],
     supports: Path,
+    classes: tuple[str, ...],
+    shots: int | None,
     out: Path,
     formats: tuple[str, ...],
     lists: tuple[str, ...],
@@ -127,7 +132,7 @@ def predict(
     if not given:
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
     segmenter = load_segmenter(model, device, dtype)
-    encoded = load_supports(segmenter, supports, thresholds)
+    encoded = load_supports(segmenter, supports, thresholds, classes, shots)
     if dry_run:
         with misuse():
             plan = plan_folder(

@@ -12,6 +12,7 @@ from fscs_sdk.images.decoding import DEFAULT_MAX_PIXELS, MIN_SIDE, ImageError, I
 from fscs_sdk.images.geometry import close_up, resize_image, resize_mask
 from fscs_sdk.images.masks import read_mask
 from fscs_sdk.images.photos import read_image
+from fscs_sdk.images.previews import read_thumbnail, stored_size
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -23,6 +24,8 @@ __all__ = [
     "close_up",
     "read_image",
     "read_mask",
+    "read_thumbnail",
     "resize_image",
     "resize_mask",
+    "stored_size",
 ]

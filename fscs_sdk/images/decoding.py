@@ -166,10 +166,20 @@ def turned_upright(image: Image.Image) -> Image.Image:
         # Pillow checks its own pixel limit a second time where a TIFF has no pixel buffer yet.
         image.im = Image.new(image.mode, (image.tag_v2[256], image.tag_v2[257])).im
     image.load()  # before the EXIF: in a PNG it may follow the pixels
+    return upright(image, orientation_of(image))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; of a PNG only once it is loaded."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001  a broken EXIF block raises nearly anything; the pixels are taken as stored
-        return image
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """An image turned by its EXIF orientation; the image itself where there is nothing to turn."""
     method = _UPRIGHT.get(orientation)
     return image if method is None else image.transpose(method)
 

@@ -1,77 +1,164 @@
 """A folder of labelled photos -> shots: ``supports/<class>/<photo>.jpg``, with its mask beside it."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fscs_sdk.folder.inputs import PHOTO_ENDINGS
+from fscs_sdk.references.annotations import ReferenceWarning
+from fscs_sdk.references.labelme_json import labelme_shot
+from fscs_sdk.spelling import find_name, name_key
 from fscs_sdk.supports import Shot
 
-MASK_MARK = "_mask"
+#: What people and programs write before or after a photo's name to call a mask.
+MARKS = ("mask", "masks", "seg", "segmentation", "gt", "label", "labels", "matte", "annotation")
+#: What stands between that and the name.
+JOINTS = ("_", "-", ".", " ")
+#: Endings of pictures that keep every pixel's value: beside a photo of the same name one of these is its mask.
+EXACT_ENDINGS = (".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".pgm", ".pbm", ".ppm", ".pnm")
+#: Endings of masks that are no pictures: an array, or a file of LabelMe.
+OTHER_MASKS = (".npy", ".json")
+#: What systems leave in folders.
+SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
+#: Folders that are parts of a data set, and no classes.
+PARTS = ("images", "masks", "labels", "jpegimages", "segmentationclass", "annotations")
 
 
 def read_support_folder(folder: str | os.PathLike[str]) -> dict[str, list[Shot]]:
     """List the classes of a folder and their shots, both in the order of their names. No photo is opened.
 
-    Every folder in it is a class, called like the folder. In a class's folder:
+    Every folder in it is a class, called like the folder. In a class's folder the mask of ``rex.jpg`` is
 
-    - ``rex_mask.png`` is the mask of the photo ``rex``, whatever that one's ending (``rex.jpg``, ``rex.png``);
-    - ``rex.png`` is the mask of ``rex.jpg``, or of a ``rex`` with any other ending than ``.png``;
-    - every other photo, so also a ``rex.png`` that no other ``rex`` stands beside, is a photo; without a mask it is a
-      class tag.
+    - ``rex_mask.png``, ``rex-mask.png``, ``rex.jpg.mask.png``, ``mask_rex.png``: the photo's name, with or without its
+      ending, and one of the words mask, seg, gt, label (:data:`MARKS`) before or after it; a picture in any format, or
+      a NumPy array (``.npy``);
+    - ``rex.png``, or ``rex`` with another ending of pictures without loss, where the photo has one of those with loss;
+      beside ``rex.tif`` only ``rex.png``;
+    - ``rex.json`` or ``rex.labelme.json``, a file of LabelMe: its shapes that are called like the class.
 
-    Upper and lower case are one. Hidden files and files that are no photos are left out.
+    Every other photo is one, without a mask a class tag. Upper and lower case are one, and all ways to write an accent.
+    Hidden files are left out, and others that are no photos with a warning.
 
     Raises:
         ValueError: there is no class, or a class has no photo; a mask has no photo, or more than one; a photo has two
-            masks, or lies in no class's folder; a class's folder holds folders; a name is not text. The message names
-            the file and the cure.
+            masks, or lies in no class's folder; a class's folder holds folders; two folders are one class; a name is
+            not text. The message names the file and the cure.
         OSError: a folder cannot be read.
+
+    Warns:
+        ReferenceWarning: files were left out; it names them.
     """
     top = Path(folder)
     if not top.is_dir():
         raise ValueError(f"'{top}' is not a folder; give one that holds a folder of photos for each class")
-    stray = _pictures(top)
+    files = _files(top)
+    stray = [path for path in files if path.suffix.lower() in PHOTO_ENDINGS]
     if stray:
         raise ValueError(f"'{stray[0]}' belongs to no class; move it into a folder with the name of its class")
-    classes = _folders(top)
+    classes: dict[str, Path] = {}
+    for path in _folders(top):
+        twin = find_name(path.name, classes)
+        if twin is not None:
+            raise ValueError(f"'{classes[twin]}' and '{path}' are one class; put their photos into one folder")
+        classes[_class_name(path)] = path
     if not classes:
         raise ValueError(f"'{top}' holds no classes; make a folder of photos for each, such as '{top / 'dog'}'")
-    return {_class_name(path): _shots(path) for path in classes}
+    if len(classes) > 1 and all(name_key(name) in PARTS for name in classes):
+        raise ValueError(
+            f"'{top}' holds {' and '.join(map(repr, classes))}, which look like a data set without a list of its "
+            "classes; add classes.txt with a class's name in each line, or make a folder for each class"
+        )
+    found = {name: _shots(name, path) for name, path in classes.items()}
+    _tell(top, files)
+    return found
 
 
-def _shots(folder: Path) -> list[Shot]:
+def _shots(name: str, folder: Path) -> list[Shot]:
     inner = _folders(folder)
     if inner:
         raise ValueError(
             f"the class '{folder}' holds the folder '{inner[0].name}'; put its photos into '{folder}' itself"
         )
-    pictures = _pictures(folder)
-    photos = [path for path in pictures if not _is_mask(path, pictures)]
+    files = _files(folder)
+    pictures = [path for path in files if path.suffix.lower() in PHOTO_ENDINGS]
+    results = [path for path in pictures if _is_result(path, pictures)]
+    photos = [path for path in pictures if path not in results and not _is_mask(path, pictures)]
     masks: dict[Path, Path] = {}
-    for path in pictures:
-        if path not in photos:
-            photo = _photo_of(path, photos)
-            if photo in masks:
-                raise ValueError(f"'{photo}' has two masks, '{masks[photo].name}' and '{path.name}'; remove one")
-            masks[photo] = path
+    left_out = []
+    for path in files:
+        if path in photos:
+            continue
+        if path in results or (path not in pictures and not _is_other_mask(path, photos)):
+            left_out.append(path)
+            continue
+        photo = _photo_of(path, photos)
+        if photo in masks:
+            raise ValueError(f"'{photo}' has two masks, '{masks[photo].name}' and '{path.name}'; remove one")
+        masks[photo] = path
     if not photos:
         raise ValueError(f"the class '{folder}' has no photo; put at least one into it, or remove the folder")
-    _refuse_other_masks(photos)
-    return [Shot(photo, masks.get(photo)) for photo in photos]
+    _tell(folder, left_out)
+    return [_shot(photo, masks.get(photo), name) for photo in photos]
+
+
+def _tell(folder: Path, left_out: Sequence[Path]) -> None:
+    if left_out:
+        names = ", ".join(path.name for path in left_out)
+        warnings.warn(f"in '{folder}' was left out: {names}", ReferenceWarning, stacklevel=4)
+
+
+def _shot(photo: Path, mask: Path | None, name: str) -> Shot:
+    if mask is None or mask.suffix.lower() not in OTHER_MASKS:
+        return Shot(photo, mask)
+    if mask.suffix.lower() == ".json":
+        return labelme_shot(mask, name, photo)
+    try:
+        return Shot(photo, np.load(mask, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"'{mask}' is no NumPy array ({error}); save the mask with numpy.save") from None
+
+
+def _is_result(path: Path, pictures: Sequence[Path]) -> bool:
+    """Whether a picture was made of another and is no mask, such as ``rex.jpg.overlay.png``."""
+    made = any(name_key(path.name).startswith(f"{name_key(other.name)}.") for other in pictures if other != path)
+    return made and not _is_mask(path, pictures)
 
 
 def _is_mask(path: Path, pictures: Sequence[Path]) -> bool:
-    if not _is_png(path):
+    others = [other for other in pictures if other != path]
+    if any(_is_owner(other, owner) for owner in _owners(path) for other in others):
+        return True
+    if path.suffix.lower() not in EXACT_ENDINGS:
         return False
-    return _key(path).endswith(MASK_MARK) or any(_key(other) == _key(path) and not _is_png(other) for other in pictures)
+    return bool(_owners(path)) or any(_is_exact_twin(path, other) for other in others)
+
+
+def _is_exact_twin(path: Path, photo: Path) -> bool:
+    """Whether a picture is the mask of a photo that has its name, but for the ending."""
+    ending, photo_ending = path.suffix.lower(), photo.suffix.lower()
+    if name_key(path.stem) == name_key(photo.name):
+        return True
+    if name_key(path.stem) != name_key(photo.stem) or photo_ending == ending:
+        return False
+    return ending == ".png" or photo_ending not in EXACT_ENDINGS
+
+
+def _is_other_mask(path: Path, photos: Sequence[Path]) -> bool:
+    """Whether a file that is no picture is the mask of one of the photos."""
+    if path.suffix.lower() not in OTHER_MASKS:
+        return False
+    return any(_is_owner(photo, owner) for owner in (name_key(path.stem), *_owners(path)) for photo in photos)
 
 
 def _photo_of(mask: Path, photos: Sequence[Path]) -> Path:
     """The one photo that a mask is for."""
-    name = _key(mask).removesuffix(MASK_MARK)
-    claims = [photo for photo in photos if _key(photo) == name]
+    marked = [photo for photo in photos if any(_is_owner(photo, owner) for owner in _owners(mask))]
+    claims = marked or [photo for photo in photos if _is_owner(photo, name_key(mask.stem))]
     if not claims:
+        name = (_owners(mask) or [mask.stem])[0]
         raise ValueError(
             f"the mask '{mask}' has no photo; put '{name}.jpg' beside it, or rename it if it is a photo itself"
         )
@@ -82,18 +169,22 @@ def _photo_of(mask: Path, photos: Sequence[Path]) -> Path:
     return claims[0]
 
 
-def _refuse_other_masks(photos: Sequence[Path]) -> None:
-    """``rex_mask.jpg`` beside ``rex.jpg`` was meant as a mask: as a photo of the class it would spoil the answers."""
-    for photo in photos:
-        name = _key(photo)
-        owner = name.removesuffix(MASK_MARK)
-        if name != owner and any(_key(other) == owner for other in photos):
-            raise ValueError(f"'{photo}' looks like a mask, and masks are PNG; save it as PNG, or rename it")
+def _owners(path: Path) -> list[str]:
+    """The names, with or without ending, of photos that a file calls itself the mask of; none for other files."""
+    key = name_key(path.stem)
+    found = [key.removesuffix(joint + mark) for mark in MARKS for joint in JOINTS if key.endswith(joint + mark)]
+    found += [key.removeprefix(mark + joint) for mark in MARKS for joint in JOINTS if key.startswith(mark + joint)]
+    found += [key.removesuffix(".labelme")] if path.suffix.lower() == ".json" and key.endswith(".labelme") else []
+    return [owner for owner in found if owner]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in PHOTO_ENDINGS]
-    return sorted(path for path in found if not path.name.startswith(".") and not path.is_dir())
+def _is_owner(photo: Path, name: str) -> bool:
+    return name in (name_key(photo.stem), name_key(photo.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    found = (path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir())
+    return sorted(path for path in found if path.name.casefold() not in SYSTEM_FILES)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -106,11 +197,3 @@ def _class_name(path: Path) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"the class {path.name!r} has a name that is not in UTF-8; rename the folder") from None
     return path.name
-
-
-def _is_png(path: Path) -> bool:
-    return path.suffix.lower() == ".png"
-
-
-def _key(path: Path) -> str:
-    return path.stem.casefold()

@@ -1,0 +1,66 @@
+"""COCO: one JSON file for many photos, with polygons, run lengths (plain or compressed) and boxes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fscs_sdk.references.album import Album
+from fscs_sdk.references.annotations import Annotations
+from fscs_sdk.references.label_text import reading
+from fscs_sdk.references.shapes import RunLengths, Shape, box, polygon, run_lengths
+
+
+def is_coco(content: Any) -> bool:
+    """Whether a JSON value is a COCO data set of objects."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(part), list) for part in ("images", "annotations", "categories")
+    )
+
+
+def read_coco(content: dict[str, Any], path: Path, album: Album) -> Annotations:
+    """A COCO data set's photos with all of a class's annotations in them, crowds too.
+
+    Several polygons of an annotation are its parts; holes are in run lengths. An annotation with a box only is a box.
+    ``width`` and ``height`` of a photo say whether coordinates are of the upright photo (the rule of most tools) or of
+    the pixels as stored.
+
+    Raises:
+        ValueError: the data set is broken, or photos cannot be told apart.
+    """
+    source = f"'{path}'"
+    found = Annotations(source)
+    with reading(source, "a COCO file"):
+        names = {category["id"]: str(category["name"]) for category in content["categories"]}
+        for name in names.values():
+            found.name(name)
+        images = {image["id"]: image for image in content["images"]}
+        of_photo: dict[Any, list[tuple[str, Shape]]] = {}
+        for annotation in content["annotations"]:
+            image = images[annotation["image_id"]]
+            with reading(f"annotation {annotation.get('id')} of '{path}'", "COCO"):
+                size = (int(image["height"]), int(image["width"]))
+                areas = [(names[annotation["category_id"]], shape) for shape in _shapes(annotation, size)]
+            of_photo.setdefault(annotation["image_id"], []).extend(areas)
+        for key, areas in of_photo.items():
+            called = str(images[key]["file_name"])
+            found.add(album.find(called), called, areas, (int(images[key]["height"]), int(images[key]["width"])))
+    return found
+
+
+def _shapes(annotation: dict[str, Any], size: tuple[int, int]) -> Iterator[Shape]:
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        yield _run_lengths(segmentation, size)
+    elif segmentation:
+        for ring in segmentation:
+            yield polygon(ring)
+    elif annotation.get("bbox"):
+        left, top, width, height = (float(value) for value in annotation["bbox"])
+        yield box(left, top, left + width, top + height)
+
+
+def _run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> RunLengths:
+    height, width = (int(value) for value in segmentation["size"])
+    if (height, width) != size:
+        raise ValueError(f"its run lengths are {width} x {height} and its photo {size[1]} x {size[0]}")
+    return run_lengths(segmentation["counts"], (0, 0, width, height), by_columns=True)
