@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from fscs_sdk import FewShotSegmenter
-from fscs_sdk.app.server import bind, make_app
+from fscs_sdk.app.events import Events
+from fscs_sdk.app.server import Server, bind, make_app
 from fscs_sdk.app.workspace import Workspace
 
 TOKEN = "a-token-for-the-tests-of-the-page"
@@ -47,18 +47,17 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(root: Path, model: FewShotSegmenter, *, folder: Path | None = None) -> Iterator[Running]:
-    """Serve a workspace at any free port."""
-    listener = bind("127.0.0.1", 0, tries=1)
+def running(root: Path, model: FewShotSegmenter, *, folder: Path | None = None, port: int = 0) -> Iterator[Running]:
+    """Serve a workspace; port 0 is any free one."""
+    listener = bind("127.0.0.1", port, tries=1)
     port = listener.getsockname()[1]
-    app = make_app(Workspace(root, folder=folder), model, model="asnet-mini", token=TOKEN, port=port)
-    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    events, started = Events(), threading.Event()
+    app = make_app(Workspace(root, folder=folder), model, events, model="asnet-mini", token=TOKEN, port=port)
+    server = Server(app, events, ready=started.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
+        assert started.wait(30)
         yield Running(port, root)
     finally:
         server.should_exit = True

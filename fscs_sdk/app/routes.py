@@ -7,7 +7,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,11 +25,11 @@ from fscs_sdk.app.asker import Asker, BusyError
 from fscs_sdk.app.events import Events
 from fscs_sdk.app.names import class_name
 from fscs_sdk.app.runlengths import decode_runs, encode_runs
-from fscs_sdk.app.views import areas, photo_view
+from fscs_sdk.app.views import areas, decoded, photo_view
 from fscs_sdk.app.workspace import MOST_BYTES, MOST_PIXELS, Photo, UnknownPhotoError, Workspace, photo_size
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.formats import WRITERS, class_colors, select
-from fscs_sdk.images import read_image, read_mask
+from fscs_sdk.images import read_mask
 
 Result = TypeVar("Result")
 STATIC = Path(__file__).parent / "static"
@@ -318,7 +317,7 @@ class Routes:
 
         def suggest() -> bytes:
             photo = self._photo(request)
-            image = _decoded(photo.path, photo.path.stat().st_mtime_ns)
+            image = decoded(photo.path, photo.path.stat().st_mtime_ns)
             strokes = {key: _strokes(asked, key, image.shape[:2]) for key in ("inside", "outside")}
             return encode_runs(outlining.suggest(image, box=None if box is None else tuple(box), **strokes))
 
@@ -527,12 +526,6 @@ def _answered(asker: Asker, query: Photo) -> dict[str, Any] | None:
 
 def _version(mask: Path | None) -> str | None:
     return None if mask is None else str(mask.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _decoded(path: Path, modified: int) -> NDArray[np.uint8]:
-    """The photo in the editor, for one suggestion after the other."""
-    return read_image(path, max_pixels=MOST_PIXELS)
 
 
 @contextlib.contextmanager

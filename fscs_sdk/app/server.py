@@ -22,17 +22,24 @@ THREADS = 4
 
 
 def make_app(
-    workspace: Workspace, segmenter: FewShotSegmenter, *, model: str, token: str, port: int, exposed: bool = False
+    workspace: Workspace,
+    segmenter: FewShotSegmenter,
+    events: Events,
+    *,
+    model: str,
+    token: str,
+    port: int,
+    exposed: bool = False,
 ) -> ASGIApp:
     """The application: an ASGI app that answers for one workspace.
 
     Args:
+        events: told to every page.
         model: what the command line calls the model.
         token: what a request must know; see :mod:`fscs_sdk.app.guard`.
         port: that it is served at.
         exposed: whether other machines may ask.
     """
-    events = Events()
     asker = Asker(segmenter, workspace, events)
 
     @contextlib.asynccontextmanager
@@ -40,7 +47,6 @@ def make_app(
         to_thread.current_default_thread_limiter().total_tokens = THREADS
         asker.start()
         yield
-        events.close()
         await to_thread.run_sync(asker.stop)
 
     routes = Routes(workspace, asker, events, model=model)
@@ -69,28 +75,38 @@ def bind(host: str, port: int, *, tries: int) -> socket.socket:
     raise AssertionError("the loop returns or raises")
 
 
-def serve(app: ASGIApp, listener: socket.socket, *, ready: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM.
+class Server(uvicorn.Server):
+    """Serves an application until Ctrl-C or SIGTERM."""
 
-    Args:
-        ready: called once requests are answered.
-    """
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,  # it would hold the token
-        timeout_graceful_shutdown=2,  # a page's event stream never ends by itself
-        proxy_headers=False,  # whoever asks is who connects
-        server_header=False,
-        date_header=False,
-    )
+    def __init__(self, app: ASGIApp, events: Events, *, ready: Callable[[], None]) -> None:
+        """A server that is not started yet; ``run(sockets=[...])`` starts it.
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            ready()
+        Args:
+            events: what pages listen to; their streams are ended first, they would never end by themselves.
+            ready: called once requests are answered.
+        """
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,  # it would hold the token
+                timeout_graceful_shutdown=5,
+                proxy_headers=False,  # whoever asks is who connects
+                server_header=False,
+                date_header=False,
+            )
+        )
+        self._events, self._ready = events, ready
 
-    Server(config).run(sockets=[listener])
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything else."""
+        self._events.close()
+        await super().shutdown(sockets)
 
 
 def address(host: str, port: int, token: str) -> str:

@@ -1,5 +1,6 @@
 """Photos and areas as the page shows them. What a user uploaded is never sent back, only pictures drawn from it."""
 
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from fscs_sdk.images import read_image
 SIDES = (320, 2048, 6000)
 
 
+@lru_cache(maxsize=2)
+def decoded(path: Path, modified: int) -> NDArray[np.uint8]:
+    """A photo's pixels, uint8 RGB (H, W, 3), kept for the next view or suggestion. Not to be changed."""
+    return read_image(path, max_pixels=MOST_PIXELS)
+
+
 def photo_view(photo: Photo, side: int, folder: Path) -> bytes:
     """A JPEG of a photo, upright, its longer side at most ``side``; kept in ``folder``.
 
@@ -28,7 +35,7 @@ def photo_view(photo: Photo, side: int, folder: Path) -> bytes:
     kept = folder / f"{photo.id}-{photo.path.stat().st_mtime_ns}-{side}.jpg"
     if kept.exists():
         return kept.read_bytes()
-    image = Image.fromarray(read_image(photo.path, max_pixels=MOST_PIXELS))
+    image = Image.fromarray(decoded(photo.path, photo.path.stat().st_mtime_ns))
     image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=82 if side == SIDES[0] else 90)

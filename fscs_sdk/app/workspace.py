@@ -169,7 +169,7 @@ class Workspace:
             ValueError: it cannot be decoded, or the workspace is full.
             OSError: it cannot be written.
         """
-        read_image(data, label=f"'{name}'", max_pixels=MOST_PIXELS)
+        height, width = read_image(data, label=f"'{name}'", max_pixels=MOST_PIXELS).shape[:2]
         with self._changing:
             everywhere = list(self._all())
             same = [photo for photo in everywhere if photo.place != "folder" and _holds(photo.path, data)]
@@ -184,6 +184,7 @@ class Workspace:
             taken = [photo.name for photo in everywhere if photo.place != "folder"]
             path = self.root / "queries" / (same[0].name if same else photo_name(name, taken))
             write_atomically(path, data)
+            _SIZES[_as_written(path)] = height, width
         return self._photo(path, "queries")
 
     def remove(self, query: Photo) -> None:
@@ -397,15 +398,21 @@ class Workspace:
 
 
 def photo_size(path: Path) -> tuple[int, int]:
-    """(height, width) of a photo, upright, from its header."""
+    """(height, width) of a photo, upright; it is decoded once for it."""
+    written = _as_written(path)
+    if written not in _SIZES:
+        height, width = read_image(path, max_pixels=MOST_PIXELS).shape[:2]
+        _SIZES[written] = height, width
+    return _SIZES[written]
+
+
+#: (height, width) of every photo that was decoded, by its file as it was then.
+_SIZES: dict[tuple[Path, int, int], tuple[int, int]] = {}
+
+
+def _as_written(path: Path) -> tuple[Path, int, int]:
     stat = path.stat()
-    return _size_of(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _size_of(path: Path, modified: int, size: int) -> tuple[int, int]:
-    height, width = read_image(path, max_pixels=MOST_PIXELS).shape[:2]
-    return height, width
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -413,8 +420,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _digest(path: Path) -> bytes:
-    stat = path.stat()
-    return _digest_of(path, stat.st_mtime_ns, stat.st_size)
+    return _digest_of(*_as_written(path))
 
 
 @lru_cache(maxsize=8192)

@@ -40,7 +40,8 @@ def app(
     network who knows the --token can see and change the photos, over connections that are not encrypted.
     """
     try:
-        from fscs_sdk.app.server import address, bind, make_app, serve, workspace_at
+        from fscs_sdk.app.events import Events
+        from fscs_sdk.app.server import Server, address, bind, make_app, workspace_at
     except ImportError as error:
         if error.name not in ("starlette", "uvicorn", "anyio"):
             raise
@@ -64,7 +65,8 @@ def app(
         listener = bind(host, DEFAULT_PORT if port is None else port, tries=1 if port is not None else 20)
         token = token or opened.token()
         taken = listener.getsockname()[1]
-        served = make_app(opened, segmenter, model=model, token=token, port=taken, exposed=host not in LOOPBACK)
+        events = Events()
+        served = make_app(opened, segmenter, events, model=model, token=token, port=taken, exposed=host not in LOOPBACK)
         link = address(host, taken, token)
 
         def ready() -> None:
@@ -74,4 +76,4 @@ def app(
             if browser:
                 click.launch(link)
 
-        serve(served, listener, ready=ready)
+        Server(served, events, ready=ready).run(sockets=[listener])

@@ -25,7 +25,7 @@ export class Surface {
     this.view = fit(photo, this.screen);
     this.element = h(
       "div",
-      { class: "surface", tabIndex: 0, role: "application", ariaLabel: `Drawing area: ${photo.name}. Arrow keys move the pointer, space presses it.` },
+      { class: "surface", data: { width: photo.width, height: photo.height }, tabIndex: 0, role: "application", ariaLabel: `Drawing area: ${photo.name}. Arrow keys move the pointer, space presses it.` },
       ...Object.values(this.#layers),
     );
     this.#watch.observe(this.element);

@@ -102,7 +102,7 @@ class Editor {
     const sources = [
       [drafts.includes(from), "draft", from],
       [shots[this.name], "shot", this.name],
-      [this.propose && this.name, "answer", this.name],
+      [this.propose && store.photo(id)?.answer?.names?.includes(this.name), "answer", this.name],
     ];
     for (const [there, source, name] of sources) {
       if (!there) continue;
