@@ -20,7 +20,7 @@ from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.prediction import Prediction
 from fscs_sdk.references.shots import read_shot
 from fscs_sdk.streaming import Transfers, ahead, one_behind
-from fscs_sdk.supports import Shot, SupportSet, merge_thresholds, parse_supports
+from fscs_sdk.supports import Shot, SupportSet, digest, merge_thresholds, parse_supports
 from fscs_sdk.weights import locate_model
 
 #: Pairs in the head at once: enough to fill the device; on a CPU, whose cache holds one at best, one.
@@ -189,24 +189,29 @@ class FewShotSegmenter:
         shots = parse_supports(supports)
         names = tuple(shots)
         own = torch.full((len(names),), self.network.threshold, dtype=torch.float32, device="cpu")
-        thresholds = own if threshold is None else merge_thresholds(names, threshold, own)
+        if threshold is not None:
+            merge_thresholds(names, threshold, own)  # what cannot be is refused before the photos are read
         photos, masks, tagged, class_index = [], [], [], []
+        made_from = [str(self.network.threshold)]
         for index, (name, class_shots) in enumerate(shots.items()):
             for number, shot in enumerate(class_shots, start=1):
-                photo, mask = self._read_shot(shot, name, f"shot {number} of class {name!r}")
+                photo, mask, content = self._read_shot(shot, name, f"shot {number} of class {name!r}")
+                made_from += name, content
                 photos.append(photo)
                 masks.append(mask)
                 tagged.append(shot.is_tag)
                 class_index.append(index)
-        return SupportSet(
+        encoded = SupportSet(
             names=names,
             class_index=torch.tensor(class_index, device="cpu"),
             features=self._encode_photos(photos),
             masks=torch.from_numpy(np.stack(masks)),
             tagged=torch.tensor(tagged, device="cpu"),
-            thresholds=thresholds,
+            thresholds=own,
             model=self.identity,
+            source=digest(*made_from),
         )
+        return encoded if threshold is None else encoded.with_thresholds(threshold)
 
     @overload
     def predict(
@@ -395,13 +400,15 @@ class FewShotSegmenter:
         self.check(supports)
         return supports
 
-    def _read_shot(self, shot: Shot, name: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _read_shot(self, shot: Shot, name: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_], str]:
+        """Photo and mask at the network's size, and a digest of what they were before: resizing may round otherwise."""
         image, mask = read_shot(shot, name, label=label)
         side = self.network.input_side
         if mask is None:
-            return self._resize(image), np.ones((side, side), dtype=np.bool_)
+            return self._resize(image), np.ones((side, side), dtype=np.bool_), digest(image)
+        content = digest(image, mask)
         image, mask = close_up(image, mask, self.network.close_up)
-        return self._resize(image), resize_mask(mask, side)
+        return self._resize(image), resize_mask(mask, side), content
 
     def _encode_photos(self, photos: list[NDArray[np.uint8]]) -> tuple[tuple[Tensor, ...], ...]:
         room = min(self.max_memory, CPU_PHOTO_BYTES) if self.device.type == "cpu" else self.max_memory

@@ -4,11 +4,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -58,6 +61,8 @@ class SupportSet:
         tagged: bool (P,), True for shots without a mask.
         thresholds: float32 (N,), delta of eq. 2 for each class, in [0, 1].
         model: identity of the model that encoded it; no other model can use it.
+        source: digest of all that it was made from beside the model (photos, masks, thresholds that were given): equal
+            on every machine, device and dtype, whose features differ by rounding; empty in files of earlier versions.
     """
 
     names: tuple[str, ...]
@@ -67,6 +72,7 @@ class SupportSet:
     tagged: Tensor
     thresholds: Tensor
     model: str
+    source: str = ""
     format_version: int = field(default=FORMAT_VERSION)
 
     def __len__(self) -> int:
@@ -83,7 +89,12 @@ class SupportSet:
         Raises:
             ValueError: a value outside [0, 1], or a name that is not a class of this set.
         """
-        return replace(self, thresholds=merge_thresholds(self.names, thresholds, self.thresholds))
+        merged = merge_thresholds(self.names, thresholds, self.thresholds)
+        if not self.source or torch.equal(merged, self.thresholds):
+            return replace(self, thresholds=merged)
+        given = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(self.names, thresholds)
+        texts = [f"{name}={float(value)!r}" for name, value in sorted(given.items())]
+        return replace(self, thresholds=merged, source=digest(self.source, *texts))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file that :meth:`load` reads back exactly. The file appears whole or not at all.
@@ -99,7 +110,12 @@ class SupportSet:
         }
         for level, maps in zip(LEVELS, self.features, strict=True):
             tensors |= {f"{level}.{index}": feature for index, feature in enumerate(maps)}
-        header = {"format_version": self.format_version, "names": self.names, "model": self.model}
+        header = {
+            "format_version": self.format_version,
+            "names": self.names,
+            "model": self.model,
+            "source": self.source,
+        }
         metadata = {"fscs_support_set": json.dumps(header)}
         data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata)
         try:
@@ -149,6 +165,7 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         tagged=tensors["tagged"],
         thresholds=tensors["thresholds"],
         model=str(header["model"]),
+        source=str(header.get("source", "")),
     )
     index, thresholds = supports.class_index, supports.thresholds
     parse_supports({name: Shot("") for name in supports.names})  # the names must be names
@@ -164,6 +181,19 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
     if lengths != {shots} or len(thresholds) != len(supports) or classes != set(range(len(supports))):
         raise ValueError("the parts do not fit together")
     return supports
+
+
+def digest(*parts: str | NDArray[Any]) -> str:
+    """What tells these texts and arrays, in this order, from all others: 32 hexadecimal digits."""
+    total = sha256()
+    for part in parts:
+        if isinstance(part, str):
+            kind, data = "text", part.encode("utf-8", "surrogatepass")
+        else:
+            bits = part.dtype == np.bool_  # whose bytes need not be 0 and 1: Pillow's are 255
+            kind, data = f"{part.dtype} {part.shape}", (np.packbits(part) if bits else part).tobytes()
+        total.update(sha256(kind.encode()).digest() + sha256(data).digest())
+    return total.hexdigest()[:32]
 
 
 def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], default: Tensor) -> Tensor:

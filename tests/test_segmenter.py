@@ -106,7 +106,8 @@ def same(first, second):
 
 def same_supports(first, second):
     tensors = [(s.class_index, s.masks, s.tagged, s.thresholds, *itertools.chain(*s.features)) for s in (first, second)]
-    return (first.names, first.model) == (second.names, second.model) and all(map(torch.equal, *tensors))
+    texts = [(supports.names, supports.model, supports.source) for supports in (first, second)]
+    return texts[0] == texts[1] and all(map(torch.equal, *tensors))
 
 
 def assert_close(first, second):
@@ -681,6 +682,37 @@ def test_every_form_of_a_shot_is_the_same_shot(tmp_path):
     assert len(expected) == 1
     for form, value in support_forms(path, mask_path).items():
         assert same_supports(segmenter.encode({"x": value}), expected), form
+
+
+def test_the_source_of_supports_tells_what_they_were_made_from_and_not_how(exact):
+    image, mask = photo(7), box_mask()
+    classes = {"dog": [image, mask], "cat": Shot(photo(2))}
+    source = exact.encode(classes).source
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        reduced = FewShotSegmenter(exact.network, name="other", device="cpu", dtype="bfloat16")
+        assert reduced.encode(classes).source == source
+    finally:
+        torch.set_num_threads(threads)
+    segmenter = toy()
+    assert segmenter.encode(classes).source == toy(protocol="authors").encode(classes).source
+    darker, smaller = image.copy(), mask.copy()
+    darker[0, 0, 0] ^= 1
+    smaller[tuple(np.argwhere(mask)[0])] = False
+    others = [
+        classes,
+        {"cat": Shot(photo(2)), "dog": [image, mask]},
+        {"dog": [darker, mask], "cat": Shot(photo(2))},
+        {"dog": [image, smaller], "cat": Shot(photo(2))},
+        {"dog": Shot(image), "cat": Shot(photo(2))},
+        {"dog": [(image, mask), (image, mask)], "cat": Shot(photo(2))},
+        {"Dog": [image, mask], "cat": Shot(photo(2))},
+    ]
+    sources = [segmenter.encode(other).source for other in others]
+    sources.append(segmenter.encode(classes, threshold={"dog": 0.7}).source)
+    assert len(set(sources)) == len(sources)
+    assert segmenter.encode(classes, threshold=0.5).source == sources[0]  # the model's own
 
 
 def test_several_shots_and_classes_keep_their_order(model):

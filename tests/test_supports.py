@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from fscs_sdk import Shot, SupportSet
-from fscs_sdk.supports import FORMAT_VERSION, merge_thresholds, parse_supports
+from fscs_sdk.supports import FORMAT_VERSION, digest, merge_thresholds, parse_supports
 
 quick = settings(
     max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -37,6 +37,7 @@ def support_set(names=("dog", "cat"), shots=(2, 1), seed=0, side=6):
         tagged=tagged,
         thresholds=torch.rand(len(names), generator=generator),
         model="toy@0123456789ab",
+        source="made from this",
     )
 
 
@@ -190,6 +191,25 @@ def test_thresholds_make_another_set_of_the_same_tensors():
 
 
 # --------------------------------------------------------------------------------------------------------- the value
+
+
+def test_another_threshold_is_another_source_and_the_same_one_is_not():
+    supports = support_set()
+    low = supports.with_thresholds(0.25)
+    assert low.source == supports.with_thresholds({"cat": 0.25, "dog": 0.25}).source != supports.source
+    assert low.with_thresholds({"dog": 0.25}).source == low.source
+    sources = {one.source for one in (supports, low, supports.with_thresholds({"dog": 0.25}), low.with_thresholds(1))}
+    assert len(sources) == 4
+    unknown = dataclasses.replace(supports, source="")
+    assert unknown.with_thresholds(0.25).source == ""
+
+
+@quick
+@given(st.lists(st.lists(st.text(max_size=3) | st.binary(max_size=3), max_size=3), min_size=2, max_size=2))
+def test_a_digest_tells_parts_apart(lists):
+    first, second = ([np.frombuffer(p, np.uint8) if isinstance(p, bytes) else p for p in parts] for parts in lists)
+    assert (digest(*first) == digest(*second)) == (lists[0] == lists[1])
+    assert digest(np.zeros((2, 3), np.uint8)) != digest(np.zeros((3, 2), np.uint8)) != digest(np.zeros((3, 2), bool))
 
 
 def test_a_support_set_is_frozen_and_says_what_it_holds():
@@ -363,14 +383,18 @@ def write(path, tensors, header):
 def parts(tmp_path):
     """The tensors and header of a good file."""
     support_set().save(tmp_path / "good.safetensors")
-    header = {"format_version": FORMAT_VERSION, "names": ["dog", "cat"], "model": "toy@0123456789ab"}
+    header = {"format_version": FORMAT_VERSION, "names": ["dog", "cat"], "model": "toy@0123456789ab", "source": "this"}
     return load_file(tmp_path / "good.safetensors"), header
 
 
 def test_the_parts_of_a_good_file_load(parts, tmp_path):
     """So that the tests below fail for the change that they make."""
-    write(tmp_path / "set", *parts)
-    assert_same(SupportSet.load(tmp_path / "set"), support_set())
+    tensors, header = parts
+    write(tmp_path / "set", tensors, header)
+    assert_same(SupportSet.load(tmp_path / "set"), dataclasses.replace(support_set(), source="this"))
+    del header["source"]  # as earlier versions wrote it
+    write(tmp_path / "set", tensors, header)
+    assert_same(SupportSet.load(tmp_path / "set"), dataclasses.replace(support_set(), source=""))
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1.5", None])
