@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.devices import NOT_BY_FORK, choose_device, choose_dtype, settle_threads
+from fscs_sdk.examination import NEGATIVES_PER_CLASS, Examination, Photos, examine
 from fscs_sdk.images import ImageSource, close_up, read_image, resize_image, resize_mask
+from fscs_sdk.model.correlation import Pyramid
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.prediction import Prediction
@@ -174,44 +176,153 @@ class FewShotSegmenter:
         return cls(network, name=called, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
 
     def encode(
-        self, supports: Mapping[str, object], *, threshold: float | Mapping[str, float] | None = None
+        self,
+        supports: Mapping[str, object],
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        calibrate: bool = False,
+        negatives: Sequence[ImageSource] = (),
+        negatives_per_class: int = NEGATIVES_PER_CLASS,
+        progress: Callable[[int, int], object] | None = None,
     ) -> SupportSet:
         """Pass every support photo through the backbone, once; the result can be used any number of times, and saved.
 
         Args:
             supports: class name -> ``[image, mask]``, a :class:`Shot`, or a list of shots; N classes, K may differ.
                 Where the model says so (those that ship do), a photo is cropped around an object that is small in it.
-            threshold: delta of eq. 2 in [0, 1], for all classes or by name; for those not named, the model's own.
+            threshold: delta of eq. 2 in [0, 1], for all classes or by name; for those not named, the model's own, or
+                the calibrated one.
+            calibrate: ask the photos about each other (:meth:`examine`) and set the threshold, the score's scale and
+                the mask offset of every class that has two shots or for which there are negatives. Its scores then are
+                probabilities that it is there. What thresholds and offsets rest on is in ``examination``.
+            negatives: for ``calibrate``, photos that show none of the classes, in any form that a query may have.
+            negatives_per_class: see :meth:`examine`.
+            progress: with ``calibrate``, called with the pairs of photos that are asked and all of them.
 
         Raises:
-            ValueError: a support that cannot be used; the message names it.
+            ValueError: a support or negative that cannot be used; the message names it. Negatives without
+                ``calibrate``, or ``calibrate`` with ``protocol="authors"``, which decides shot by shot.
         """
+        if not calibrate and negatives:
+            raise ValueError("negatives serve to calibrate; encode with calibrate=True, or leave them out")
+        if calibrate and self.protocol != "paper":
+            raise ValueError("calibration is for the protocol 'paper'; the authors' program decides shot by shot")
         shots = parse_supports(supports)
         names = tuple(shots)
-        own = torch.full((len(names),), self.network.threshold, dtype=torch.float32, device="cpu")
+        own = self._own_thresholds(len(names))
         if threshold is not None:
             merge_thresholds(names, threshold, own)  # what cannot be is refused before the photos are read
-        photos, masks, tagged, class_index = [], [], [], []
+        if calibrate:
+            encoded = self._examine(shots, own, negatives, negatives_per_class, progress)
+        else:
+            encoded = self._encode_shots(shots, own, self._read_shots(shots))
+        return encoded if threshold is None else encoded.with_thresholds(threshold)
+
+    def examine(
+        self,
+        supports: Mapping[str, object],
+        *,
+        negatives: Sequence[ImageSource] = (),
+        negatives_per_class: int = NEGATIVES_PER_CLASS,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Examination:
+        """What do the shots say of each other: which is bad, and how far can each class's answers be trusted?
+
+        Every shot is asked for its own class with the class's other shots as supports, and photos of other classes, and
+        those that show none, for every class. See :class:`~fscs_sdk.examination.Examination` for what is found.
+
+        Args:
+            supports: a mapping as for :meth:`encode`.
+            negatives: photos that show none of the classes, in any form that a query may have.
+            negatives_per_class: at most so many photos of other classes, and so many negatives, are asked for a class.
+            progress: called with the pairs of photos that are asked and all of them.
+
+        Raises:
+            ValueError: a support or negative that cannot be used; the message names it.
+        """
+        shots = parse_supports(supports)
+        own = self._own_thresholds(len(shots))
+        return cast(Examination, self._examine(shots, own, negatives, negatives_per_class, progress).examination)
+
+    def _own_thresholds(self, ways: int) -> Tensor:
+        return torch.full((ways,), self.network.threshold, dtype=torch.float32, device="cpu")
+
+    def _examine(
+        self,
+        shots: Mapping[str, Sequence[Shot]],
+        thresholds: Tensor,
+        negatives: Sequence[ImageSource],
+        negatives_per_class: int,
+        progress: Callable[[int, int], object] | None,
+    ) -> SupportSet:
+        """Encode supports, ask their photos about each other and set what they say.
+
+        A photo passes the backbone once, as support and as query together; once more as a query where it is cropped as
+        a support, or where ``max_memory`` has no room for the queries of all.
+        """
+        if isinstance(negatives, (str, bytes, os.PathLike)):
+            raise ValueError("negatives must be a list of photos; put a single one into a list")
+        read = self._read_shots(shots, whole=True)
+        others = [read_image(one, label=f"negative {number}") for number, one in enumerate(negatives, start=1)]
+        wholes = [one.whole for one in read] + [self._resize(image) for image in others]
+        queries: list[Pyramid] = []
+        encoded = self._encode_shots(shots, thresholds, read, queries)
+        near = self._near(encoded)
+        kept = {index: query for index, query in enumerate(queries) if read[index].photo is read[index].whole}
+        latest: dict[int, Pyramid] = {}  # of the photos that are not kept, the one that is being asked
+
+        def ask(photo: int, asked: Sequence[int]) -> Tensor:
+            query = kept.get(photo) or latest.get(photo)
+            if query is None:
+                latest.clear()
+                query = latest[photo] = self._encode_inputs(self._to_input([wholes[photo]]), [(0, 0)])[0].pyramid
+            logits = self._pair_logits(query, near, torch.tensor(asked, device="cpu")).float()
+            return (logits[:, 1] - logits[:, 0]).cpu()
+
+        photos = Photos(
+            names=encoded.names,
+            class_index=encoded.class_index.numpy(),
+            tagged=encoded.tagged.numpy(),
+            masks=np.stack([one.whole_mask for one in read]),
+            marked=np.array([one.marked for one in read]),
+            pixels=np.stack(wholes),
+        )
+        examination, settings = examine(
+            photos, ask, delta=self.network.threshold, negatives_per_class=negatives_per_class, progress=progress
+        )
+        if settings.calibration is None:
+            return replace(encoded, examination=examination)
+        made_from = [encoded.source, "calibrated", str(negatives_per_class), *sorted(digest(image) for image in others)]
+        return replace(
+            encoded,
+            thresholds=settings.thresholds,
+            source=digest(*made_from),
+            calibration=settings.calibration,
+            examination=examination,
+        )
+
+    def _encode_shots(
+        self,
+        shots: Mapping[str, Sequence[Shot]],
+        thresholds: Tensor,
+        read: Sequence["_ReadShot"],
+        queries: list[Pyramid] | None = None,
+    ) -> SupportSet:
+        """The support set of shots that were read; for ``queries`` see :meth:`_encode_photos`."""
+        class_index = [index for index, class_shots in enumerate(shots.values()) for _ in class_shots]
         made_from = [str(self.network.threshold)]
-        for index, (name, class_shots) in enumerate(shots.items()):
-            for number, shot in enumerate(class_shots, start=1):
-                photo, mask, content = self._read_shot(shot, name, f"shot {number} of class {name!r}")
-                made_from += name, content
-                photos.append(photo)
-                masks.append(mask)
-                tagged.append(shot.is_tag)
-                class_index.append(index)
-        encoded = SupportSet(
-            names=names,
+        for name, one in zip((name for name, class_shots in shots.items() for _ in class_shots), read, strict=True):
+            made_from += name, one.content
+        return SupportSet(
+            names=tuple(shots),
             class_index=torch.tensor(class_index, device="cpu"),
-            features=self._encode_photos(photos),
-            masks=torch.from_numpy(np.stack(masks)),
-            tagged=torch.tensor(tagged, device="cpu"),
-            thresholds=own,
+            features=self._encode_photos([one.photo for one in read], queries),
+            masks=torch.from_numpy(np.stack([one.mask for one in read])),
+            tagged=torch.tensor([one.tagged for one in read], device="cpu"),
+            thresholds=thresholds,
             model=self.identity,
             source=digest(*made_from),
         )
-        return encoded if threshold is None else encoded.with_thresholds(threshold)
 
     @overload
     def predict(
@@ -254,6 +365,11 @@ class FewShotSegmenter:
             raise ValueError(
                 f"these supports were encoded by model {supports.model}, this is {self.identity}; "
                 "encode the support photos again with this model"
+            )
+        if supports.calibration is not None and self.protocol != "paper":
+            raise ValueError(
+                "these supports are calibrated for the protocol 'paper', and the model follows 'authors'; "
+                "encode them again without calibration"
             )
 
     def stream(
@@ -320,24 +436,35 @@ class FewShotSegmenter:
         self._settle()
         with self._autocast("backbone"):
             pyramid = self.network.encode_queries(photos.permute(0, 3, 1, 2))
-        return [
-            EncodedQuery([[feature[index : index + 1].to(self.dtype) for feature in level] for level in pyramid], size)
-            for index, size in enumerate(sizes)
-        ]
+        return [EncodedQuery(_one(pyramid, index, self.dtype), size) for index, size in enumerate(sizes)]
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
         self._settle()
         supports = self._near(supports)
-        masks = None if bool(supports.tagged.all()) else supports.masks
-        most = PAIRS_AT_ONCE.get(self.device.type, 1)
-        at_once = max(1, min(most, self.max_memory // pair_bytes(query.pyramid, supports.features)))
-        with self._autocast("head"):
-            logits = self.network.pair_logits(query.pyramid, supports.features, masks, at_once=at_once)
+        logits = self._pair_logits(query.pyramid, supports)
         shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
         with torch.inference_mode(), self._autocast("answer"):
             thresholds = supports.thresholds.to(self.device)
-            return infer(torch.split(logits, shots), query.size, thresholds, protocol=self.protocol)
+            return infer(
+                torch.split(logits, shots),
+                query.size,
+                thresholds,
+                protocol=self.protocol,
+                calibration=supports.calibration,
+            )
+
+    def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> Tensor:
+        """(P, 2, h, w) of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``."""
+        features: Pyramid = supports.features
+        masks = None if bool(supports.tagged.all()) else supports.masks
+        if shots is not None:
+            features = [[feature[shots.to(feature.device)] for feature in level] for level in features]
+            masks = None if masks is None else masks[shots.to(masks.device)]
+        most = PAIRS_AT_ONCE.get(self.device.type, 1)
+        at_once = max(1, min(most, self.max_memory // pair_bytes(query, features)))
+        with self._autocast("head"):
+            return self.network.pair_logits(query, features, masks, at_once=at_once)
 
     def _predict(self, query: ImageSource, supports: SupportSet, label: str) -> Prediction:
         image = read_image(query, label=label)
@@ -390,6 +517,7 @@ class FewShotSegmenter:
                 features=tuple(tuple(place(feature) for feature in level) for level in supports.features),
                 masks=supports.masks.to(self.device),
                 thresholds=supports.thresholds.to(self.device),
+                calibration=None if supports.calibration is None else supports.calibration.to(self.device),
             )
             self._nearby = nearby = weakref.ref(supports), placed
         return nearby[1]
@@ -400,27 +528,48 @@ class FewShotSegmenter:
         self.check(supports)
         return supports
 
-    def _read_shot(self, shot: Shot, name: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_], str]:
-        """Photo and mask at the network's size, and a digest of what they were before: resizing may round otherwise."""
+    def _read_shots(self, shots: Mapping[str, Sequence[Shot]], *, whole: bool = False) -> list["_ReadShot"]:
+        """All shots in their order; see :meth:`_read_shot`."""
+        return [
+            self._read_shot(shot, name, f"shot {number} of class {name!r}", whole=whole)
+            for name, class_shots in shots.items()
+            for number, shot in enumerate(class_shots, start=1)
+        ]
+
+    def _read_shot(self, shot: Shot, name: str, label: str, *, whole: bool) -> "_ReadShot":
+        """A shot at the network's side; ``whole``: also as it is, where it is cropped around its object."""
         image, mask = read_shot(shot, name, label=label)
         side = self.network.input_side
         if mask is None:
-            return self._resize(image), np.ones((side, side), dtype=np.bool_), digest(image)
-        content = digest(image, mask)
-        image, mask = close_up(image, mask, self.network.close_up)
-        return self._resize(image), resize_mask(mask, side), content
+            photo, everywhere = self._resize(image), np.ones((side, side), dtype=np.bool_)
+            return _ReadShot(photo, everywhere, photo, everywhere, 1.0, True, digest(image))
+        marked, content = float(mask.mean()), digest(image, mask)
+        near, near_mask = close_up(image, mask, self.network.close_up)
+        photo, small = self._resize(near), resize_mask(near_mask, side)
+        if near is image or not whole:
+            return _ReadShot(photo, small, photo, small, marked, False, content)
+        return _ReadShot(photo, small, self._resize(image), resize_mask(mask, side), marked, False, content)
 
-    def _encode_photos(self, photos: list[NDArray[np.uint8]]) -> tuple[tuple[Tensor, ...], ...]:
+    def _encode_photos(
+        self, photos: list[NDArray[np.uint8]], queries: list[Pyramid] | None = None
+    ) -> tuple[tuple[Tensor, ...], ...]:
+        """Support features; to ``queries`` the photos' pyramids as queries are added while ``max_memory`` has room."""
         room = min(self.max_memory, CPU_PHOTO_BYTES) if self.device.type == "cpu" else self.max_memory
         at_once = max(1, min(PHOTOS_AT_ONCE, room // (BYTES_PER_PIXEL * self.network.input_side**2)))
         features: list[list[Tensor]] = []
         for start in range(0, len(photos), at_once):
             with self._autocast("backbone"):
                 inputs = self._to_input(photos[start : start + at_once]).permute(0, 3, 1, 2)
-                pyramid = self.network.encode_supports(inputs)
+                if queries is None:
+                    pyramid = self.network.encode_supports(inputs)
+                else:
+                    found, pyramid = self.network.encode_both(inputs)
+                    size = sum(feature[0].numel() for level in found for feature in level) * self.dtype.itemsize
+                    fitting = min(len(inputs), self.max_memory // size - start)
+                    queries += [_one(found, index, self.dtype) for index in range(fitting)]
             features = features or [[self._room(feature, len(photos)) for feature in level] for level in pyramid]
-            for level, found in zip(features, pyramid, strict=True):
-                for feature, part in zip(level, found, strict=True):
+            for level, parts in zip(features, pyramid, strict=True):
+                for feature, part in zip(level, parts, strict=True):
                     feature[start : start + at_once] = part
         return tuple(tuple(level) for level in features)
 
@@ -444,3 +593,23 @@ class FewShotSegmenter:
         """
         rounded = part == "head" or (part == "backbone" and self.device.type != "cpu")
         return torch.autocast(self.device.type, self.dtype, enabled=rounded and self.dtype != torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadShot:
+    """A shot at the network's side: ``photo`` and ``mask`` as it serves as a support, ``whole`` and ``whole_mask`` as a
+    query; ``marked`` is the share of the photo that its mask marks, ``content`` a digest of both before they are
+    resized, which may round otherwise elsewhere."""
+
+    photo: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    whole: NDArray[np.uint8]
+    whole_mask: NDArray[np.bool_]
+    marked: float
+    tagged: bool
+    content: str
+
+
+def _one(pyramid: Pyramid, index: int, dtype: torch.dtype) -> list[list[Tensor]]:
+    """One photo's maps (1, C, H, W) of a batch's."""
+    return [[feature[index : index + 1].to(dtype) for feature in level] for level in pyramid]

@@ -17,11 +17,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fscs_sdk.atomic import write_atomically
+from fscs_sdk.examination import Examination
 from fscs_sdk.images import ImageSource, MaskSource
+from fscs_sdk.model.ifsl import Calibration
 from fscs_sdk.spelling import find_name
 
-FORMAT_VERSION = 1
+#: Format 1 has neither calibration nor examination; its files answer as they did.
+FORMAT_VERSION, READABLE = 2, (1, 2)
 LEVELS = ("level4", "level3", "level2")
+CALIBRATION = ("offsets", "cuts", "slopes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,8 @@ class SupportSet:
         model: identity of the model that encoded it; no other model can use it.
         source: digest of all that it was made from beside the model (photos, masks, thresholds that were given): equal
             on every machine, device and dtype, whose features differ by rounding; empty in files of earlier versions.
+        calibration: what eqs. 1 and 2 add for each class, or None: then everything is the paper's.
+        examination: what the shots said of each other where they were examined.
     """
 
     names: tuple[str, ...]
@@ -73,6 +79,8 @@ class SupportSet:
     thresholds: Tensor
     model: str
     source: str = ""
+    calibration: Calibration | None = None
+    examination: Examination | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def __len__(self) -> int:
@@ -82,6 +90,18 @@ class SupportSet:
         shots = torch.bincount(self.class_index, minlength=len(self)).tolist()
         classes = ", ".join(f"{name}: {count}" for name, count in zip(self.names, shots, strict=True))
         return f"SupportSet({classes}; model {self.model})"
+
+    @property
+    def offsets(self) -> Tensor:
+        """float32 (N,), what is added to each class's logits (eq. 1); zeros where nothing was calibrated."""
+        return torch.zeros(len(self), dtype=torch.float32) if self.calibration is None else self.calibration.offsets
+
+    @property
+    def report(self) -> str:
+        """What the examination found, in lines for people; of supports that were not examined, how to do so."""
+        if self.examination is None:
+            return "these supports were not examined; encode them with calibrate=True"
+        return str(self.examination)
 
     def with_thresholds(self, thresholds: float | Mapping[str, float]) -> "SupportSet":
         """The same supports with another presence threshold, for all classes or for those named.
@@ -110,11 +130,14 @@ class SupportSet:
         }
         for level, maps in zip(LEVELS, self.features, strict=True):
             tensors |= {f"{level}.{index}": feature for index, feature in enumerate(maps)}
+        if self.calibration is not None:
+            tensors |= {name: getattr(self.calibration, name) for name in CALIBRATION}
         header = {
             "format_version": self.format_version,
             "names": self.names,
             "model": self.model,
             "source": self.source,
+            "examination": None if self.examination is None else self.examination.to_dict(),
         }
         metadata = {"fscs_support_set": json.dumps(header)}
         data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata)
@@ -129,7 +152,8 @@ class SupportSet:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is not a support set, is damaged, or has a newer format.
+            ValueError: it is not a support set, is damaged (a part is missing, of another type or shape, or not
+                finite), or has a newer format.
         """
         source = Path(path)
         if not source.is_file():
@@ -140,10 +164,10 @@ class SupportSet:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, KeyError, ValueError, TypeError):
             raise ValueError(f"'{source}' is not a support set or is damaged; encode and save it again") from None
-        if header.get("format_version") != FORMAT_VERSION:
+        if header.get("format_version") not in READABLE:
             raise ValueError(
                 f"'{source}' has support set format {header.get('format_version')}, this version reads "
-                f"{FORMAT_VERSION}; update fscs-sdk, or encode the supports again"
+                f"{' and '.join(map(str, READABLE))}; update fscs-sdk, or encode the supports again"
             )
         try:
             return _assemble(header, tensors)
@@ -157,6 +181,8 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         count = sum(name.startswith(f"{level}.") for name in tensors)
         maps = (tensors[f"{level}.{index}"] for index in range(count))
         features.append(tuple(feature.contiguous(memory_format=torch.channels_last) for feature in maps))
+    numbers = [tensors[name] for name in CALIBRATION] if CALIBRATION[0] in tensors else None
+    examination = header.get("examination")
     supports = SupportSet(
         names=tuple(header["names"]),
         class_index=tensors["class_index"],
@@ -166,20 +192,14 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         thresholds=tensors["thresholds"],
         model=str(header["model"]),
         source=str(header.get("source", "")),
+        calibration=None if numbers is None else Calibration(*numbers),
+        examination=None if examination is None else Examination.from_dict(examination),
     )
-    index, thresholds = supports.class_index, supports.thresholds
     parse_supports({name: Shot("") for name in supports.names})  # the names must be names
     if not isinstance(header["names"], list) or len(set(supports.names)) != len(supports):
         raise ValueError("the names are not a list of different names")
-    if index.dtype != torch.int64 or not torch.equal(index, index.sort().values):
-        raise ValueError("the shots do not stand in the order of their classes")
-    if not bool(((thresholds >= 0) & (thresholds <= 1)).all()):
-        raise ValueError("a threshold is outside [0, 1]")
-    shots = len(index)
-    lengths = {len(t) for t in (supports.masks, supports.tagged, *(m for level in features for m in level))}
-    classes = set(index.tolist())
-    if lengths != {shots} or len(thresholds) != len(supports) or classes != set(range(len(supports))):
-        raise ValueError("the parts do not fit together")
+    _check_shots(supports)
+    _check_numbers(supports)
     return supports
 
 
@@ -194,6 +214,40 @@ def digest(*parts: str | NDArray[Any]) -> str:
             kind, data = f"{part.dtype} {part.shape}", (np.packbits(part) if bits else part).tobytes()
         total.update(sha256(kind.encode()).digest() + sha256(data).digest())
     return total.hexdigest()[:32]
+
+
+def _check_shots(supports: SupportSet) -> None:
+    index, maps = supports.class_index, [feature for level in supports.features for feature in level]
+    shots = len(index)
+    if index.dtype != torch.int64 or index.ndim != 1 or not torch.equal(index, index.sort().values):
+        raise ValueError("the shots do not stand in the order of their classes")
+    if set(index.tolist()) != set(range(len(supports))):
+        raise ValueError("a class has no shots, or shots have no class")
+    side = supports.masks.shape[-1]
+    if supports.masks.dtype != torch.bool or supports.masks.shape != (shots, side, side):
+        raise ValueError("the masks do not fit")
+    if supports.tagged.dtype != torch.bool or supports.tagged.shape != (shots,):
+        raise ValueError("the tags do not fit")
+    for feature in maps:
+        if feature.dtype not in (torch.float32, torch.float16) or feature.ndim != 4 or len(feature) != shots:
+            raise ValueError("the features do not fit")
+        if not bool(feature.isfinite().all()):
+            raise ValueError("a feature is not a finite number")
+
+
+def _check_numbers(supports: SupportSet) -> None:
+    """Numbers of classes: of one type and length, and where they may be."""
+    numbers, calibration = [supports.thresholds], supports.calibration
+    if calibration is not None:
+        numbers += [calibration.offsets, calibration.cuts, calibration.slopes]
+        if not bool((calibration.slopes > 0).all()):
+            raise ValueError("a score falls as its class appears")
+    if any(one.dtype != torch.float32 or one.shape != (len(supports),) for one in numbers):
+        raise ValueError("the numbers of the classes do not fit")
+    if not all(bool(one.isfinite().all()) for one in numbers):
+        raise ValueError("a number of a class is not finite")
+    if not bool(((supports.thresholds >= 0) & (supports.thresholds <= 1)).all()):
+        raise ValueError("a threshold is outside [0, 1]")
 
 
 def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], default: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class Values:
 class StubSupports:
     """Two classes with a shot each."""
 
+    calibration = None
+
     def __init__(self, threshold: float = 0.5, names: tuple[str, str] = ("bright", "dark")) -> None:
         self.names = names
         self.features = ((Values([1.0]),),)

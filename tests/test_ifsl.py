@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import reference
-from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer, merge
+from fscs_sdk.model.ifsl import PROTOCOLS, Calibration, Inference, Protocol, infer, merge
 
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 seeds = st.integers(0, 2**31)
@@ -309,3 +309,87 @@ def test_repeating_a_shot_changes_nothing(seed: int, times: int, protocol: Proto
     one, many = (infer(logits, (6, 6), halves(2), protocol=protocol) for logits in (once, repeated))
     torch.testing.assert_close(many.foreground, one.foreground)
     torch.testing.assert_close(many.scores, one.scores)
+
+
+# ---- Calibrated ------------------------------------------------------------------------------------------------------
+
+
+def calibration(offsets: list[float], cuts: list[float], slopes: list[float]) -> Calibration:
+    return Calibration(torch.tensor(offsets), torch.tensor(cuts), torch.tensor(slopes))
+
+
+def test_an_offset_moves_the_map_and_not_the_score() -> None:
+    logits = [logits_of([[0.9, 0.2], [0.6, 0.4]])]
+    answer = infer(logits, (2, 2), halves(1), calibration=calibration([2.0], [0.0], [1.0]))
+    expected = (torch.tensor([[0.9, 0.2], [0.6, 0.4]]).logit() + 2).sigmoid()
+    torch.testing.assert_close(answer.foreground[0], expected)
+    torch.testing.assert_close(answer.scores, torch.tensor([0.9]))
+    assert answer.mask.tolist() == [[1, 1], [1, 1]]
+
+
+def test_the_score_is_even_at_the_cut_and_as_steep_as_its_slope() -> None:
+    peak = torch.tensor(0.9).logit().item()
+    for cut, slope in ((peak, 3.0), (peak - 1, 2.0), (peak + 1, 0.5)):
+        answer = infer([logits_of([[0.9, 0.2]])], (1, 2), halves(1), calibration=calibration([0.0], [cut], [slope]))
+        torch.testing.assert_close(answer.scores[0], torch.tensor(slope * (peak - cut)).sigmoid())
+        assert answer.present.tolist() == [cut <= peak]
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, shot_counts)
+def test_a_calibration_that_changes_nothing_gives_the_papers_maps_and_scores(seed: int, shots: list[int]) -> None:
+    logits, ways = random_logits(seed, shots), len(shots)
+    nothing = calibration([0.0] * ways, [0.0] * ways, [1.0] * ways)
+    paper, same = infer(logits, (6, 7), halves(ways)), infer(logits, (6, 7), halves(ways), calibration=nothing)
+    assert torch.equal(paper.foreground, same.foreground)
+    assert torch.equal(paper.scores, same.scores)
+    assert torch.equal(paper.present, same.present)
+    if ways == 1:
+        assert torch.equal(paper.mask, same.mask)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, shot_counts, st.integers(0, 4))
+def test_an_absent_class_more_changes_neither_mask_nor_background(seed: int, shots: list[int], position: int) -> None:
+    logits, ways = random_logits(seed, shots), len(shots)
+    generator = torch.Generator().manual_seed(seed)
+    numbers = [torch.randn(ways, generator=generator) for _ in range(2)]
+    found = Calibration(*numbers, torch.ones(ways))
+    before = infer(logits, (6, 7), halves(ways), calibration=found)
+    position = min(position, ways)
+    absent = random_logits(seed + 1, [2])[0]
+    absent[:, 1] -= absent[:, 1].max() - absent[:, 0].min() + 1  # its peak is below 0 everywhere
+
+    def insert(values: Tensor, value: float) -> Tensor:
+        return torch.cat([values[:position], torch.tensor([value]), values[position:]])
+
+    more = Calibration(insert(found.offsets, 5.0), insert(found.cuts, 0.0), insert(found.slopes, 1.0))
+    after = infer([*logits[:position], absent, *logits[position:]], (6, 7), halves(ways + 1), calibration=more)
+    assert not after.present[position]
+    renumbered = after.mask - (after.mask > position).long()
+    assert torch.equal(renumbered, before.mask)
+    assert torch.equal(after.background, before.background)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, shot_counts)
+def test_calibrated_a_class_is_where_it_alone_would_be_or_a_likelier_one_is(seed: int, shots: list[int]) -> None:
+    logits, ways = random_logits(seed, shots), len(shots)
+    found = Calibration(*(torch.zeros(ways) for _ in range(2)), torch.ones(ways))
+    answer = infer(logits, (6, 7), halves(ways), calibration=found)
+    for way, one in enumerate(logits, start=1):
+        alone = infer([one], (6, 7), halves(1), calibration=calibration([0.0], [0.0], [1.0]))
+        claimed = alone.mask == 1
+        assert bool((answer.mask[claimed] > 0).all())
+        assert bool(claimed[answer.mask == way].all())
+
+
+def test_nothing_present_is_all_background() -> None:
+    answer = infer([logits_of([[0.4, 0.2]])], (1, 2), halves(1), calibration=calibration([3.0], [0.0], [1.0]))
+    assert answer.background.tolist() == [[1.0, 1.0]]
+    assert answer.mask.tolist() == [[0, 0]]
+
+
+def test_the_authors_protocol_takes_no_calibration() -> None:
+    with pytest.raises(ValueError, match="answered by the protocol 'paper' alone"):
+        infer([logits_of([[0.4]])], (1, 1), halves(1), protocol="authors", calibration=calibration([0.0], [0.0], [1.0]))

@@ -24,12 +24,15 @@ ALLOWED = {
     "fscs_sdk.streaming": (),
     "fscs_sdk.formats": ("atomic", "formats", "prediction"),
     "fscs_sdk.spelling": (),
-    "fscs_sdk.supports": ("atomic", "images", "model", "spelling"),
+    "fscs_sdk.calibration": (),
+    "fscs_sdk.examination": ("calibration", "model"),
+    "fscs_sdk.supports": ("atomic", "examination", "images", "model", "spelling"),
     "fscs_sdk.checkpoints": ("atomic", "checkpoints", "model", "weights"),
     "fscs_sdk.model": ("model",),
     "fscs_sdk.devices": ("model",),
     "fscs_sdk.segmenter": (
-        *("checkpoints", "devices", "images", "model", "prediction", "references", "streaming", "supports", "weights"),
+        *("checkpoints", "devices", "examination", "images", "model", "prediction", "references", "streaming"),
+        *("supports", "weights"),
     ),
     "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "supports"),
     "fscs_sdk.app": (

@@ -397,11 +397,21 @@ def test_the_parts_of_a_good_file_load(parts, tmp_path):
     assert_same(SupportSet.load(tmp_path / "set"), dataclasses.replace(support_set(), source=""))
 
 
+def test_a_file_of_format_1_is_read_as_it_was_written(parts, tmp_path):
+    tensors, header = parts
+    write(tmp_path / "set", tensors, header | {"format_version": 1})
+    loaded = SupportSet.load(tmp_path / "set")
+    assert_same(loaded, dataclasses.replace(support_set(), source="this"))
+    assert loaded.calibration is None
+    assert loaded.examination is None
+    assert loaded.offsets.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1.5", None])
 def test_another_format_is_refused(parts, tmp_path, version):
     tensors, header = parts
     write(tmp_path / "set", tensors, header | {"format_version": version})
-    with pytest.raises(ValueError, match=f"set' has support set format {version}, this version reads 1; update"):
+    with pytest.raises(ValueError, match=f"set' has support set format {version}, this version reads 1 and 2; update"):
         SupportSet.load(tmp_path / "set")
 
 
@@ -421,6 +431,8 @@ def test_another_format_is_refused(parts, tmp_path, version):
         {"format_version": 1, "names": ["dog", "dog"], "model": "toy@0123456789ab"},
         {"format_version": 1, "names": ["", "cat"], "model": "toy@0123456789ab"},
         {"format_version": 1, "names": "ab", "model": "toy@0123456789ab"},
+        {"format_version": 2, "names": ["dog", "cat"], "model": "toy@0123456789ab", "examination": 3},
+        {"format_version": 2, "names": ["dog", "cat"], "model": "toy@0123456789ab", "examination": {"suspects": [{}]}},
     ],
 )
 def test_a_damaged_header_is_refused(parts, tmp_path, header):
@@ -447,6 +459,23 @@ def test_a_damaged_header_is_refused(parts, tmp_path, header):
         {"class_index": torch.tensor([0.0, 0.0, 1.0])},
         {"thresholds": torch.tensor([0.5, float("nan")])},
         {"thresholds": torch.tensor([0.5, 2.0])},
+        {"thresholds": torch.tensor([0.5, 0.5], dtype=torch.float64)},
+        {"thresholds": torch.tensor([[0.5], [0.5]])},
+        {"class_index": torch.tensor([[0], [0], [1]])},
+        {"masks": torch.ones(3, 6, 6)},
+        {"masks": torch.ones(3, 6, 5, dtype=torch.bool)},
+        {"masks": torch.ones(3, 36, dtype=torch.bool)},
+        {"tagged": torch.tensor([0, 1, 0])},
+        {"level2.0": torch.full((3, 2, 3, 3), float("nan"))},
+        {"level4.0": torch.full((3, 5, 3, 3), float("inf"))},
+        {"level3.1": torch.ones(3, 3, 3)},
+        {"level3.1": torch.ones(3, 3, 3, 3, dtype=torch.int32)},
+        {"level3.1": torch.ones(3, 3, 3, 3, dtype=torch.float64)},
+        {"offsets": torch.zeros(2)},
+        {"offsets": torch.zeros(2), "cuts": torch.zeros(2), "slopes": torch.zeros(2)},
+        {"offsets": torch.zeros(2), "cuts": torch.zeros(3), "slopes": torch.ones(2)},
+        {"offsets": torch.zeros(2), "cuts": torch.tensor([0.0, float("nan")]), "slopes": torch.ones(2)},
+        {"offsets": torch.zeros(2).double(), "cuts": torch.zeros(2), "slopes": torch.ones(2)},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, tmp_path, change):

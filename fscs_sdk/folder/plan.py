@@ -77,7 +77,9 @@ class Work:
         digest = sha256(json.dumps(settings).encode())
         supports = self.supports
         maps = (map for level in supports.features for map in level)
-        for tensor in (*maps, supports.masks, supports.tagged, supports.class_index, supports.thresholds):
+        found = supports.calibration
+        numbers = () if found is None else (found.offsets, found.cuts, found.slopes)
+        for tensor in (*maps, supports.masks, supports.tagged, supports.class_index, supports.thresholds, *numbers):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 

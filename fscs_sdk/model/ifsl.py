@@ -20,13 +20,33 @@ interpolation between the maps' points, of probabilities here and of their logar
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
 
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What examined supports add to eqs. 1 and 2, class by class; (0, 0, 1) leaves a class as the model answers.
+
+    Attributes:
+        offsets: float32 (N,), added to the foreground's logit at every position of a class (eq. 1).
+        cuts: float32 (N,), the logit at the map's peak, before the offset, that a class shows as often as not when it
+            is there.
+        slopes: float32 (N,), above 0: the score of eq. 2 is the logistic function of slope x (peak - cut).
+    """
+
+    offsets: Tensor
+    cuts: Tensor
+    slopes: Tensor
+
+    def to(self, device: torch.device) -> "Calibration":
+        """The same numbers on another device."""
+        return Calibration(self.offsets.to(device), self.cuts.to(device), self.slopes.to(device))
+
+
 @dataclass(frozen=True)
 class Inference:
     """The answer for one query.
 
     Attributes:
         foreground: float32 (N, H, W) in [0, 1], Y of eq. 1.
-        background: float32 (H, W) in [0, 1], eq. 3.
+        background: float32 (H, W) in [0, 1], eq. 3; calibrated, see :func:`infer`.
         scores: float32 (N,) in [0, 1]; a class is present if its score reaches its threshold (eq. 2). The score is the
             maximum of the map before it is brought to the photo's size (``authors``: the median-high over shots).
         present: bool (N,).
@@ -41,7 +61,12 @@ class Inference:
 
 
 def infer(
-    shot_logits: Sequence[Tensor], size: tuple[int, int], thresholds: Tensor, *, protocol: Protocol = "paper"
+    shot_logits: Sequence[Tensor],
+    size: tuple[int, int],
+    thresholds: Tensor,
+    *,
+    protocol: Protocol = "paper",
+    calibration: Calibration | None = None,
 ) -> Inference:
     """Answer one query from its shots' logits.
 
@@ -49,7 +74,19 @@ def infer(
         shot_logits: for each of N classes its shots' maps (K, 2, h, w); channel 1 is foreground. K may differ.
         size: (H, W) of the answer; maps are brought there bilinearly, corners aligned.
         thresholds: (N,) delta of eq. 2 for each class, in [0, 1].
+        calibration: of the N classes; the background is then what no class that is present claims, so that a class
+            that is absent changes nothing for the others.
+
+    Raises:
+        ValueError: a calibration with the authors' protocol, which decides shot by shot.
     """
+    if calibration is not None:
+        if protocol != "paper":
+            raise ValueError("calibrated supports are answered by the protocol 'paper' alone, not by 'authors'")
+        foreground, scores = _calibrated_maps(shot_logits, size, calibration)
+        present = scores >= thresholds
+        background = _background_of_present(foreground, present)
+        return Inference(foreground, background, scores, present, merge(foreground, background, present))
     if protocol == "paper":
         foreground, background, scores = _paper_maps(shot_logits, size)
         present = scores >= thresholds
@@ -90,6 +127,33 @@ def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[T
         scores.append(probabilities.max())
         resized.copy_(_resize(probabilities[None, None], size)[0, 0].clamp_(0, 1))
     return foreground, 1 - foreground.mean(dim=0), torch.stack(scores)
+
+
+def _calibrated_maps(
+    shot_logits: Sequence[Tensor], size: tuple[int, int], calibration: Calibration
+) -> tuple[Tensor, Tensor]:
+    """Eq. 1 with the class's offset, and eq. 2's scores as probabilities that the class is there."""
+    foreground = torch.empty(len(shot_logits), *size, dtype=torch.float32, device=shot_logits[0].device)
+    scores = []
+    numbers = torch.stack([calibration.offsets, calibration.cuts, calibration.slopes], dim=1).to(foreground)
+    for shots, (offset, cut, slope), resized in zip(shot_logits, numbers, foreground, strict=True):
+        logits = shots.float().mean(dim=0)
+        probabilities = torch.stack([logits[0], logits[1] + offset]).softmax(dim=0)[1]
+        resized.copy_(_resize(probabilities[None, None], size)[0, 0].clamp_(0, 1))
+        scores.append(torch.stack([slope * logits[0], slope * (logits[1] - cut)]).softmax(dim=0)[1].max())
+    return foreground, torch.stack(scores)
+
+
+def _background_of_present(foreground: Tensor, present: Tensor) -> Tensor:
+    """1 - the largest map among the classes that are present.
+
+    With the classes taken as independent, P(none) is the product of all (1 - Y) and P(n alone) that of Y_n and the
+    other (1 - Y): n is the likelier of the two exactly where Y_n > 1 - Y_n, however many classes there are.
+    """
+    background = torch.ones_like(foreground[0])
+    for shown, candidate in zip(present, foreground, strict=True):  # one at a time: see merge
+        background = torch.where(shown & (1 - candidate < background), 1 - candidate, background)
+    return background
 
 
 def _authors_log_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

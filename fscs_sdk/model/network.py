@@ -61,6 +61,12 @@ class FewShotNetwork:
         return support_pyramid(self._maps(photos))
 
     @torch.inference_mode()
+    def encode_both(self, photos: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """uint8 (B, 3, side, side) -> their pyramids as queries and as supports, in one pass through the backbone."""
+        maps = self._maps(photos)
+        return query_pyramid(maps), support_pyramid(maps)
+
+    @torch.inference_mode()
     def pair_logits(self, query: Pyramid, support: Pyramid, masks: Tensor | None, *, at_once: int) -> Tensor:
         """Logits (P, 2, h, w) of one query with P supports, ``at_once`` pairs at a time (which changes no answer).
 

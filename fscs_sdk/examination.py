@@ -1,0 +1,621 @@
+"""What labelled photos say of each other: which reference is bad, and what to set each class's threshold and mask to.
+
+Every shot is asked as a query: for its own class with the other shots as supports, and for other classes; so are photos
+that the caller says show none of the classes. Nothing here knows of files or of the network: a function answers for
+pairs of photos.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fscs_sdk.calibration import OFFSETS, Evidence, Presence, fit_presence, mask_offset
+from fscs_sdk.model.ifsl import Calibration
+
+#: A photo (shots first, then negatives) and shots (P',) -> foreground minus background logits of the pairs, (P', h, w).
+Ask = Callable[[int, Sequence[int]], Tensor]
+#: Photos of other classes, and likewise negatives, that are asked for a class at most; and shots that look for another.
+NEGATIVES_PER_CLASS, LOOKING = 16, 10
+#: A calibrated score is the probability that the class is there, so this is where presence begins.
+EVEN = 0.5
+#: From this sureness on a suspect sets no threshold and no offset.
+DOUBTED = 0.5
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A reference that seems to be bad.
+
+    Attributes:
+        name: its class.
+        shot: counted from 1, in the order given.
+        reason: what is wrong with it, in words.
+        sureness: in [0, 1]; 1 = certain, no model had to be asked.
+    """
+
+    name: str
+    shot: int
+    reason: str
+    sureness: float
+
+
+@dataclass(frozen=True)
+class ExaminedShot:
+    """What was found in one shot.
+
+    Attributes:
+        name: its class.
+        shot: counted from 1.
+        tagged: it has no mask.
+        score: the maximum of the class's map in it, in [0, 1], when the class's other shots look for it; None for one
+            that is alone.
+        iou: of that map, with the class's offset, with the shot's mask; None without either.
+        claimed_by: another class whose shots find themselves where the mask is, more surely than its own do.
+        shows: other classes that seem to be elsewhere in it, unmarked.
+    """
+
+    name: str
+    shot: int
+    tagged: bool
+    score: float | None
+    iou: float | None
+    claimed_by: str | None = None
+    shows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExaminedClass:
+    """What a class's photos say of it.
+
+    Attributes:
+        name: the class.
+        shots: how many it has.
+        calibrated: whether there is evidence enough to change anything: two shots that can be trusted, or a negative.
+        threshold: the maximum of the model's own map, in [0, 1], from which the class counts as present.
+        offset: what is added to its logits, for the mask.
+        right: the share of right answers about presence to expect, of photos half of which show it, in [0, 1].
+        interval: of ``right``, 95 %.
+        positives: photos that show the class and were asked about.
+        foreign: photos of other classes that were.
+        negatives: photos named as negatives that were.
+        advice: the one photo more that would help most.
+    """
+
+    name: str
+    shots: int
+    calibrated: bool
+    threshold: float
+    offset: float
+    right: float
+    interval: tuple[float, float]
+    positives: int
+    foreign: int
+    negatives: int
+    advice: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All of it.
+
+    Attributes:
+        suspects: what is wrong, surest first.
+        classes: in the supports' order.
+        shots: in the supports' order.
+        remarks: what else was seen, such as a negative that seems to show a class.
+        pairs: (photo, shot) pairs that the network was asked.
+        found: for every shot float32 (h, w) in [0, 1], its class's map when the other shots look for it, or None; not
+            part of what is saved.
+    """
+
+    suspects: tuple[Suspect, ...]
+    classes: tuple[ExaminedClass, ...]
+    shots: tuple[ExaminedShot, ...]
+    remarks: tuple[str, ...]
+    pairs: int
+    found: tuple[NDArray[np.float32] | None, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def certain(self) -> bool:
+        """Whether something is wrong for certain, such as a mask without a pixel."""
+        return any(suspect.sureness >= 1 for suspect in self.suspects)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but ``found``, ready for JSON."""
+        return {name: value for name, value in asdict(replace(self, found=())).items() if name != "found"}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Examination":
+        """What :meth:`to_dict` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not that.
+        """
+        return cls(
+            suspects=tuple(Suspect(**suspect) for suspect in values["suspects"]),
+            classes=tuple(ExaminedClass(**{**one, "interval": _pair(one["interval"])}) for one in values["classes"]),
+            shots=tuple(ExaminedShot(**{**shot, "shows": tuple(shot["shows"])}) for shot in values["shots"]),
+            remarks=tuple(str(remark) for remark in values["remarks"]),
+            pairs=int(values["pairs"]),
+        )
+
+    def __str__(self) -> str:
+        """A few lines for people: suspects, then classes, worst first."""
+        lines = [f"{_called(s.name, s.shot)} {s.reason} (sure to {100 * s.sureness:.0f} %)" for s in self.suspects]
+        for one in sorted(self.classes, key=lambda one: one.right):
+            low, high = (round(100 * value) for value in one.interval)
+            state = (
+                f"threshold {one.threshold:.2f}, offset {one.offset:+.2f}" if one.calibrated else "as the model asks"
+            )
+            lines.append(
+                f"{one.name}: {state}; {100 * one.right:.0f} % of answers right ({low} to {high}), from "
+                f"{one.positives} photos with it, {one.foreign} of other classes and {one.negatives} negatives; "
+                f"{one.advice}"
+            )
+        return "\n".join([*lines, *self.remarks])
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """What is examined: P shots, then M negatives.
+
+    Attributes:
+        names: the N classes.
+        class_index: (P,), the class (from 0) of every shot; shots of a class stand together, in the order of classes.
+        tagged: bool (P,), shots without a mask.
+        masks: bool (P, side, side), the shots' masks as the photos are, not cropped around small objects.
+        marked: (P,), the share of the photo that the mask marks, at its own size.
+        pixels: uint8 (P + M, side, side, 3).
+    """
+
+    names: tuple[str, ...]
+    class_index: NDArray[np.int64]
+    tagged: NDArray[np.bool_]
+    masks: NDArray[np.bool_]
+    marked: NDArray[np.float64]
+    pixels: NDArray[np.uint8]
+
+    def shots_of(self, way: int) -> list[int]:
+        return [int(shot) for shot in np.flatnonzero(self.class_index == way)]
+
+    def label(self, shot: int) -> tuple[str, int]:
+        """The class's name and the shot's number in it, from 1."""
+        way = int(self.class_index[shot])
+        return self.names[way], shot - int(np.flatnonzero(self.class_index == way)[0]) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What is set for N classes: eq. 2's ``thresholds`` (N,), and a ``calibration``, None where nothing is changed."""
+
+    thresholds: Tensor
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """A shot that the other shots of its class look for.
+
+    Attributes:
+        others: the shots that look for it.
+        logits: (h, w), the mean of what they find.
+        overlaps: (offsets,) IoU of that with the mask; None without a mask.
+        area: how surely the map is higher inside the mask than outside, in [0, 1]; 0.5 without a mask.
+        alone: (others, offsets) and ``peaks`` (others,): the same and the peak with each of them alone.
+        without: (others,) ``area`` with each of them left out.
+    """
+
+    others: tuple[int, ...]
+    logits: NDArray[np.float64]
+    overlaps: NDArray[np.float64] | None
+    area: float
+    alone: NDArray[np.float64]
+    peaks: NDArray[np.float64]
+    without: NDArray[np.float64]
+
+
+def examine(
+    photos: Photos,
+    ask: Ask,
+    *,
+    delta: float,
+    negatives_per_class: int = NEGATIVES_PER_CLASS,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[Examination, Settings]:
+    """Ask the photos about each other, and set thresholds and offsets by what they say.
+
+    Every shot is asked with at most ten others of its class, and for a class at most ``negatives_per_class`` photos of
+    other classes and as many named negatives, which a hash of their pixels chooses: the order of photos and classes
+    changes nothing. With N classes of K <= 11 shots these are at most N K (K - 1 + 2 ``negatives_per_class``) pairs.
+
+    Args:
+        ask: see :data:`Ask`.
+        delta: the model's own threshold, eq. 2.
+        progress: called with the pairs asked and all of them.
+
+    Raises:
+        ValueError: ``negatives_per_class`` is below 0.
+    """
+    if negatives_per_class < 0:
+        raise ValueError(f"negatives_per_class is {negatives_per_class}; it must be a number from 0")
+    same = _same_photos(photos.pixels)
+    plan = _plan(photos, same, negatives_per_class)
+    looked: dict[int, _Looked] = {}
+    asked: dict[tuple[int, int], NDArray[np.float64]] = {}
+    done, total = 0, sum(len(shots) for _, _, shots in plan)
+    for photo, way, shots in plan:
+        logits = ask(photo, shots).double().numpy()
+        if photo < len(photos.class_index) and photos.class_index[photo] == way:
+            looked[photo] = _look(logits, shots, None if photos.tagged[photo] else photos.masks[photo])
+        else:
+            asked[photo, way] = logits.mean(axis=0)
+        done += len(shots)
+        if progress is not None:
+            progress(done, total)
+
+    ways = range(len(photos.names))
+    suspects = _certain(photos, same)
+    suspects += [one for way in ways for one in _unlike(photos, photos.shots_of(way), looked)]
+    doubted = {(suspect.name, suspect.shot) for suspect in suspects if suspect.sureness >= DOUBTED}
+    evidence = [_evidence(photos, way, looked, asked, doubted) for way in ways]
+    presences = [fit_presence(one, delta) for one in evidence]
+    offsets = [mask_offset(one.overlaps) if one.enough else 0.0 for one in evidence]
+    seen, remarks = _seen(photos, looked, asked, presences, offsets)
+    claims = {(shot.name, shot.shot): shot.claimed_by for shot in seen if shot.claimed_by}
+    suspects = [_with_claim(suspect, claims.get((suspect.name, suspect.shot))) for suspect in suspects]
+    examination = Examination(
+        suspects=tuple(sorted(suspects, key=lambda one: (-one.sureness, one.name, one.shot))),
+        classes=tuple(_summary(photos, way, evidence[way], presences[way], offsets[way], delta, asked) for way in ways),
+        shots=seen,
+        remarks=remarks,
+        pairs=total,
+        found=tuple(_map(looked.get(shot)) for shot in range(len(photos.class_index))),
+    )
+    return examination, _settings(evidence, presences, offsets, delta)
+
+
+def _settings(
+    evidence: Sequence[Evidence], presences: Sequence[Presence], offsets: Sequence[float], delta: float
+) -> Settings:
+    def numbers(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device="cpu")
+
+    pairs = list(zip(evidence, presences, strict=True))
+    thresholds = numbers([EVEN if one.enough else delta for one in evidence])
+    if not any(one.enough for one in evidence):
+        return Settings(thresholds, None)
+    cuts = numbers([presence.cut if one.enough else 0.0 for one, presence in pairs])
+    slopes = numbers([presence.slope if one.enough else 1.0 for one, presence in pairs])
+    return Settings(thresholds, Calibration(numbers(offsets), cuts, slopes))
+
+
+# ---- What is asked ---------------------------------------------------------------------------------------------------
+
+
+def _same_photos(pixels: NDArray[np.uint8]) -> list[int]:
+    """For every photo the first one that is the same, up to compression: itself, where it is the first of its kind."""
+    small = F.adaptive_avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), 32).flatten(1)
+    near = torch.cdist(small, small, p=1) / small.shape[1]  # in grey levels
+    contrast = small.std(dim=1)
+    alike = near <= 0.05 * torch.minimum(contrast[:, None], contrast)
+    alike |= torch.eye(len(small), dtype=torch.bool, device="cpu")
+    return [int(row.nonzero()[0]) for row in alike]
+
+
+def _plan(photos: Photos, same: Sequence[int], most: int) -> list[tuple[int, int, list[int]]]:
+    """(photo, class, shots that look for it): each shot in its own class, and a sample of the others in every class.
+
+    A photo is never asked for a class that it is given for, and the shots that are the same photo never look for it.
+    """
+    keys = [hashlib.sha256(np.ascontiguousarray(one).data).hexdigest() for one in photos.pixels]
+    count = len(photos.class_index)
+    plan = []
+    for way, name in enumerate(photos.names):
+        shots = photos.shots_of(way)
+        given = {same[shot] for shot in shots}
+
+        def order(photo: int, name: str = name) -> str:
+            return hashlib.sha256(f"{keys[photo]} {name}".encode()).hexdigest()
+
+        for shot in shots:
+            others = sorted((other for other in shots if same[other] != same[shot]), key=order)[:LOOKING]
+            if others:
+                plan.append((shot, way, sorted(others)))
+        strangers = [photo for photo in range(len(keys)) if same[photo] not in given]
+        foreign = sorted((photo for photo in strangers if photo < count), key=order)[:most]
+        negatives = sorted((photo for photo in strangers if photo >= count), key=order)[:most]
+        plan += [(photo, way, shots) for photo in (*foreign, *negatives)]
+    return sorted(plan, key=lambda one: one[0])  # a photo's pairs together: its maps need not be kept
+
+
+def _look(logits: NDArray[np.float64], shots: Sequence[int], mask: NDArray[np.bool_] | None) -> _Looked:
+    """Measure what the other shots (P, h, w) found against the mask (side, side)."""
+    mean = logits.mean(axis=0)
+    truth = None if mask is None or not mask.any() else _shares(mask, mean.shape)
+    left_out = (logits.sum(axis=0) - logits) / max(1, len(shots) - 1)
+    return _Looked(
+        others=tuple(shots),
+        logits=mean,
+        overlaps=None if truth is None else _overlaps(mean, truth),
+        area=0.5 if truth is None else _area(mean, truth),
+        alone=np.array([np.zeros(len(OFFSETS)) if truth is None else _overlaps(one, truth) for one in logits]),
+        peaks=logits.max(axis=(1, 2)),
+        without=np.array([0.5 if truth is None or len(shots) < 2 else _area(one, truth) for one in left_out]),
+    )
+
+
+def _shares(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """How much of each of a map's cells is foreground: a mask of a few pixels is not lost."""
+    pooled = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].double(), (shape[0], shape[1]))
+    return np.asarray(pooled[0].numpy())
+
+
+def _overlaps(logits: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(offsets,) IoU of ``logits + offset >= 0`` with the shares of foreground."""
+    order = logits.ravel().argsort()[::-1]
+    inside = np.concatenate([[0], truth.ravel()[order].cumsum()])
+    drawn = np.searchsorted(-logits.ravel()[order], OFFSETS, side="right")
+    intersection = inside[drawn]
+    return np.asarray(intersection / (drawn + inside[-1] - intersection))
+
+
+def _area(logits: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Area under the ROC curve of the cells; 0.5 where one side is empty."""
+    order = logits.ravel().argsort(kind="stable")
+    inside = truth.ravel()[order]
+    outside = 1 - inside
+    pairs = float(inside.sum() * outside.sum())
+    return float((inside * (outside.cumsum() - outside / 2)).sum()) / pairs if pairs > 0 else 0.5
+
+
+# ---- What is wrong ---------------------------------------------------------------------------------------------------
+
+
+def _certain(photos: Photos, same: Sequence[int]) -> list[Suspect]:
+    """What needs no model: masks that mark nothing, and photos given twice."""
+    suspects = []
+    count = len(photos.class_index)
+    negatives = {same[photo] for photo in range(count, len(same))}
+    for shot in range(count):
+        name, number = photos.label(shot)
+        if not photos.tagged[shot] and not photos.masks[shot].any():
+            empty = not photos.marked[shot]
+            reason = "has a mask without a pixel" if empty else "has a mask of too few pixels to say anything"
+            suspects.append(Suspect(name, number, reason, 1.0 if empty else 0.99))
+        if same[shot] in negatives:
+            suspects.append(Suspect(name, number, "is among the negatives too", 1.0))
+        for other in range(shot):
+            if same[other] != same[shot]:
+                continue
+            earlier, earlier_number = photos.label(other)
+            if earlier == name:
+                suspects.append(Suspect(name, number, f"is the same photo as shot {earlier_number}", 1.0))
+            elif _contradict(photos, shot, other):
+                reason = f"is the same photo as {_called(earlier, earlier_number)}, and marks the same place"
+                suspects.append(Suspect(name, number, reason, 1.0))
+            else:
+                continue
+            break
+    return suspects
+
+
+def _contradict(photos: Photos, one: int, other: int) -> bool:
+    """Whether two classes are said to be at the same place of a photo; at two places they may well be."""
+    first, second = photos.masks[one], photos.masks[other]
+    smaller = min(first.sum(), second.sum())
+    return bool((first & second).sum() > smaller / 2) or not smaller
+
+
+#: A shot's odds of being the bad one among its class's: each weight times how far the shot is from the median of the
+#: others (or, where it says so, by itself), against ``_NONE`` that none is. Fitted by ``docs/calibration.md``'s rule.
+_WHOLE, _ALONE, _AREA, _SIZE, _BETTER, _PEAK, _NONE = 6.86, -6.90, -0.78, 0.59, 30.3, -0.46, 3.43
+#: Of a photo: a mask above this marks all of it; and suspects below this sureness are not named.
+_ALL, _NAMED_FROM = 0.95, 0.65
+
+
+def _unlike(photos: Photos, shots: Sequence[int], looked: Mapping[int, _Looked]) -> list[Suspect]:
+    """The shot that fits the other masked shots of its class least, if one does not fit; of two nobody can tell."""
+    seen = {shot: looked[shot] for shot in shots if shot in looked and looked[shot].overlaps is not None}
+    if len(seen) < 3:
+        return []
+    overlaps = {shot: one.overlaps for shot, one in seen.items() if one.overlaps is not None}
+    best = int(np.median(np.sort(list(overlaps.values()), axis=0), axis=0).argmax())
+    sizes = {shot: float(np.log(photos.marked[shot] + 1e-4)) for shot in seen}
+    areas = {shot: float(_log_odds(one.area)) for shot, one in seen.items()}
+    alone = {shot: _as_support(shot, seen, lambda one, at: one.alone[at, best]) for shot in seen}
+    peaks = {shot: _as_support(shot, seen, lambda one, at: one.peaks[at]) for shot in seen}
+    better = {shot: _as_support(shot, seen, lambda one, at: one.without[at] - one.area) for shot in seen}
+    odds = {
+        shot: _WHOLE * (photos.marked[shot] > _ALL)
+        + _ALONE * _apart(alone, shot)
+        + _AREA * _apart(areas, shot)
+        + _SIZE * abs(_apart(sizes, shot))
+        + _BETTER * better[shot]
+        + _PEAK * _apart(peaks, shot)
+        for shot in seen
+    }
+    total = np.exp(_NONE) + sum(np.exp(value) for value in odds.values())
+    suspects = []
+    for shot, value in odds.items():
+        sureness = float(min(0.99, np.exp(value) / total))
+        if sureness >= _NAMED_FROM:
+            name, number = photos.label(shot)
+            others = [other for other in seen if other != shot]
+            suspects.append(Suspect(name, number, _reason(photos, shot, others, seen), sureness))
+    return suspects
+
+
+def _as_support(shot: int, seen: Mapping[int, _Looked], value: Callable[[_Looked, int], float]) -> float:
+    """The mean over the others of a value that each has with this shot as a support; 0 where none was asked with it."""
+    values = sorted(float(value(one, one.others.index(shot))) for one in seen.values() if shot in one.others)
+    return float(np.mean(values)) if values else 0.0
+
+
+def _apart(values: Mapping[int, float], shot: int) -> float:
+    return values[shot] - float(np.median([value for other, value in values.items() if other != shot]))
+
+
+def _log_odds(share: float) -> float:
+    share = min(max(share, 0.02), 0.98)
+    return float(np.log(share) - np.log1p(-share))
+
+
+def _reason(photos: Photos, shot: int, others: Sequence[int], seen: Mapping[int, _Looked]) -> str:
+    share, usual = float(photos.marked[shot]), float(np.median(photos.marked[list(others)]))
+    peak, peaks = seen[shot].logits.max(), [seen[other].logits.max() for other in others]
+    if share > _ALL and usual < _ALL:
+        return "marks the whole photo, the others an object"
+    if seen[shot].area < 0.35:
+        return "seems to be inverted: the others find the class outside the mask"
+    if share < usual / 20:
+        return f"marks {100 * share:.2g} % of the photo, the others {100 * usual:.2g} %"
+    if peak < min(peaks):
+        return "is unlike the others: they do not find the class in it"
+    return "has a mask that does not follow what the others find"
+
+
+def _with_claim(suspect: Suspect, claimed_by: str | None) -> Suspect:
+    if claimed_by is None or suspect.sureness >= 1:
+        return suspect
+    return replace(suspect, reason=f"{suspect.reason}; looks like {claimed_by!r}")
+
+
+# ---- What is set -----------------------------------------------------------------------------------------------------
+
+
+def _evidence(
+    photos: Photos,
+    way: int,
+    looked: Mapping[int, _Looked],
+    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+    doubted: set[tuple[str, int]],
+) -> Evidence:
+    trusted = [shot for shot in photos.shots_of(way) if shot in looked and photos.label(shot) not in doubted]
+    own = [looked[shot] for shot in trusted]
+    outside = [_peak_outside(looked[shot].logits, photos.masks[shot]) for shot in trusted if not photos.tagged[shot]]
+    count = len(photos.class_index)
+    return Evidence(
+        own=np.array([one.logits.max() for one in own]),
+        outside=np.array([peak for peak in outside if peak is not None]),
+        foreign=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo < count]),
+        named=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo >= count]),
+        overlaps=np.array([one.overlaps for one in own if one.overlaps is not None]).reshape(-1, len(OFFSETS)),
+    )
+
+
+def _peak_outside(logits: NDArray[np.float64], mask: NDArray[np.bool_]) -> float | None:
+    """The peak of a map more than a twelfth of the photo away from the mask; None where that leaves next to nothing."""
+    near = 2 * (max(logits.shape) // 12) + 1
+    marked = torch.from_numpy(_shares(mask, logits.shape) > 0)[None].double()
+    free = F.max_pool2d(marked, near, stride=1, padding=near // 2)[0].numpy() == 0
+    return float(logits[free].max()) if free.mean() > 0.05 else None
+
+
+def _seen(
+    photos: Photos,
+    looked: Mapping[int, _Looked],
+    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+    presences: Sequence[Presence],
+    offsets: Sequence[float],
+) -> tuple[tuple[ExaminedShot, ...], tuple[str, ...]]:
+    """Every shot with what its own class and others find in it, and remarks on photos that show what nobody said."""
+
+    def probability(logits: NDArray[np.float64], way: int) -> float:
+        return float(1 / (1 + np.exp(-presences[way].slope * (logits.max() - presences[way].cut))))
+
+    def overlap(shot: int, logits: NDArray[np.float64], way: int) -> float:
+        truth = _shares(photos.masks[shot], logits.shape)
+        return float(_overlaps(logits, truth)[np.searchsorted(OFFSETS, offsets[way])])
+
+    shots, remarks = [], []
+    for shot in range(len(photos.class_index)):
+        name, number = photos.label(shot)
+        way, one = int(photos.class_index[shot]), looked.get(shot)
+        masked = not photos.tagged[shot] and bool(photos.masks[shot].any())
+        iou = overlap(shot, one.logits, way) if one is not None and masked else None
+        own = probability(one.logits, way) if one is not None else 1.0
+        there = {
+            other: logits
+            for (photo, other), logits in asked.items()
+            if photo == shot and probability(logits, other) > 0.5 and presences[other].shows(logits.max()) > 0.5
+        }
+        claims = {
+            other for other, logits in there.items() if masked and overlap(shot, logits, other) > max(0.5, iou or 0)
+        }
+        claims = {other for other in claims if probability(there[other], other) > own}
+        claim = max(claims, key=lambda other: (probability(there[other], other), photos.names[other]), default=None)
+        shows = tuple(sorted(photos.names[other] for other in there if other != claim))
+        score = None if one is None else float(1 / (1 + np.exp(-one.logits.max())))
+        claimed_by = None if claim is None else photos.names[claim]
+        shots.append(ExaminedShot(name, number, bool(photos.tagged[shot]), score, iou, claimed_by, shows))
+        remarks += [f"{_called(name, number)} seems to show {other!r} too" for other in shows]
+    for (photo, way), logits in sorted(asked.items()):
+        if photo >= len(photos.class_index) and probability(logits, way) > 0.5:
+            number = photo - len(photos.class_index) + 1
+            remarks.append(f"negative {number} seems to show {photos.names[way]!r}; if it does, take it out")
+    return tuple(shots), tuple(remarks)
+
+
+def _summary(
+    photos: Photos,
+    way: int,
+    evidence: Evidence,
+    presence: Presence,
+    offset: float,
+    delta: float,
+    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+) -> ExaminedClass:
+    right, low, high = presence.right()
+    return ExaminedClass(
+        name=photos.names[way],
+        shots=len(photos.shots_of(way)),
+        calibrated=evidence.enough,
+        threshold=float(1 / (1 + np.exp(-presence.cut))) if evidence.enough else delta,
+        offset=offset,
+        right=right,
+        interval=(low, high),
+        positives=len(evidence.own),
+        foreign=len(evidence.foreign),
+        negatives=len(evidence.named),
+        advice=_advice(photos, way, evidence, presence, asked),
+    )
+
+
+def _advice(
+    photos: Photos,
+    way: int,
+    evidence: Evidence,
+    presence: Presence,
+    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+) -> str:
+    """The photo on the side of which less is known."""
+    name = photos.names[way]
+    if len(photos.shots_of(way)) == 1:
+        return f"one photo proves little: a second one of {name!r}, with its mask, would help most"
+    if presence.covariance[0, 0] >= presence.covariance[1, 1]:
+        return f"one more photo of {name!r}, with its mask, would help most"
+    count = len(photos.class_index)
+    others = {photo: logits.max() for (photo, one), logits in asked.items() if one == way and photo < count}
+    nearest = max(others, key=lambda photo: (others[photo], photos.label(photo)), default=None)
+    such = "" if nearest is None else f", such as one with {photos.label(nearest)[0]!r} alone"
+    return f"a photo without {name!r}{such}, given as a negative, would help most"
+
+
+def _map(one: _Looked | None) -> NDArray[np.float32] | None:
+    return None if one is None else np.asarray(1 / (1 + np.exp(-one.logits)), dtype=np.float32)
+
+
+def _called(name: str, shot: int) -> str:
+    return f"shot {shot} of {name!r}"
+
+
+def _pair(values: Sequence[float]) -> tuple[float, float]:
+    low, high = values
+    return float(low), float(high)
