@@ -1,7 +1,7 @@
 """Labelled photos -> batches of samples and the pairs of query and supports to learn from."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,9 +16,20 @@ from fscs_sdk.training.corpus import LabelledPhoto, read_source
 
 UNKNOWN = -1
 #: What a photo of the source may show without its mask saying so: never ask such a photo for these classes.
-UNLABELLED = {"photos": {"person"}}
+UNLABELLED = {
+    "photos": {"person"},
+    "domains/fire_truck": {"person", "car", "truck"},
+    "domains/car_damage": {"person", "car"},
+    "domains/epfl_roads": {"car"},
+    "domains/pwfid": {"pottedplant"},
+}
 #: A source whose classes may stand unlabelled in every other source, and the reverse.
-ALONE = {"clothing"}
+ALONE = {
+    "clothing",
+    *(f"domains/{name}" for name in ("campus_indoor", "car_parts", "football", "indonesian_food", "ruralscape", "trains")),
+}
+#: Share of a source's draws that go to classes of a single photo, where it has both kinds.
+SINGLES_SHARE = 0.25
 #: The class of regions that show a piece of some photo.
 TEXTURE = "a texture"
 
@@ -70,6 +81,23 @@ class Batch:
     pairs: tuple[Pair, ...]
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """A source's classes: those of a single photo; the others, with the probabilities to draw them."""
+
+    singles: tuple[str, ...]
+    named: tuple[str, ...]
+    weights: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, by_class: Mapping[str, Sequence[LabelledPhoto]]) -> "_Choice":
+        """Probabilities go by the square root of a class's photos."""
+        named = tuple(label for label, photos in by_class.items() if len(photos) > 1)
+        weights = np.sqrt([len(by_class[label]) for label in named])
+        singles = tuple(label for label, photos in by_class.items() if len(photos) == 1)
+        return cls(singles, named, weights / max(weights.sum(), 1))
+
+
 class Catalogue:
     """All sources, and batches drawn from them: ``batch(step)`` depends on the settings and the step alone.
 
@@ -87,31 +115,27 @@ class Catalogue:
         labels = {label for photos in self.photos.values() for photo in photos for label in photo.classes.values()}
         self.class_index = {label: index + 1 for index, label in enumerate(sorted(labels))}
         self.class_index[TEXTURE] = len(self.class_index) + 1
-        self._by_class = {name: _by_class(photos) for name, photos in self.photos.items()}
+        self.by_class = {name: _by_class(photos) for name, photos in self.photos.items()}
         if not config.geometric:  # a photo that is drawn twice would be paired with itself
-            for by_class in self._by_class.values():
+            for by_class in self.by_class.values():
                 for label in [label for label, photos in by_class.items() if len(photos) < config.photos_per_class]:
                     del by_class[label]
-        for name, by_class in self._by_class.items():
-            if len(by_class) < config.classes:
-                raise ValueError(
-                    f"'{root / name}' has photos of {len(by_class)} classes to draw, and a batch is of "
-                    f"{config.classes}; take it out of the sources, or lower classes"
-                )
+        self._check_classes(root)
+        self._choices = {name: _Choice.of(by_class) for name, by_class in self.by_class.items()}
 
     def describe(self) -> str:
         counts = [
-            f"{name}: {len(self.photos[name])} photos, {len(self._by_class[name])} classes" for name in self.photos
+            f"{name}: {len(self.photos[name])} photos, {len(self.by_class[name])} classes" for name in self.photos
         ]
         return "; ".join(counts)
 
     def batch(self, step: int) -> Batch:
         """Photos of a few classes with their pairs; the same for the same step."""
         rng = np.random.default_rng((self.config.seed, step))
-        drawn = self._draw_classes(rng)
+        drawn = self.draw_classes(rng)
         samples, owners = [], []
         for source, label in drawn:
-            photos = self._by_class[source][label]
+            photos = self.by_class[source][label]
             replace = len(photos) < self.config.photos_per_class
             for index in rng.choice(len(photos), self.config.photos_per_class, replace=replace):
                 samples.append(self._draw_view(photos[index], label, rng))
@@ -155,7 +179,8 @@ class Catalogue:
         image_array, label_array = np.ascontiguousarray(pixels), np.ascontiguousarray(labels)
         return Sample(photo.source, image_array, label_array, tags, has_mask=mask is not None)
 
-    def _draw_classes(self, rng: np.random.Generator) -> list[tuple[str, str]]:
+    def draw_classes(self, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """(source, class) of a batch: all of one source, or of several; a source with too few is joined by others."""
         names = [name for name, _ in self.config.sources]
         weights = np.array([weight for _, weight in self.config.sources])
         first = str(rng.choice(names, p=weights / weights.sum()))
@@ -163,22 +188,26 @@ class Catalogue:
         drawn: dict[str, str] = {}
         while len(drawn) < self.config.classes:
             source = first
-            if not alone and drawn:
+            if drawn and (not alone or len(drawn) == len(self.by_class[first])):
                 source = str(rng.choice(names, p=weights / weights.sum()))
                 if source in ALONE:
                     continue
-            label = self._draw_class(source, rng)
-            drawn.setdefault(label, source)
+            choice = self._choices[source]
+            single = choice.singles and (not choice.named or rng.random() < SINGLES_SHARE)
+            label = rng.choice(choice.singles) if single else rng.choice(choice.named, p=choice.weights)
+            drawn.setdefault(str(label), source)
         return [(source, label) for label, source in drawn.items()]
 
-    def _draw_class(self, source: str, rng: np.random.Generator) -> str:
-        """A class with probability by the square root of its photos; unnamed single objects in one of four draws."""
-        singles = [label for label, photos in self._by_class[source].items() if len(photos) == 1]
-        named = [label for label, photos in self._by_class[source].items() if len(photos) > 1]
-        if singles and (not named or rng.random() < 0.25):
-            return str(rng.choice(singles))
-        weights = np.sqrt([len(self._by_class[source][label]) for label in named])
-        return str(rng.choice(named, p=weights / weights.sum()))
+    def _check_classes(self, root: Path) -> None:
+        """Every source must fill a batch, by itself or together with those that may be mixed with it."""
+        mixed = {label for name, by_class in self.by_class.items() if name not in ALONE for label in by_class}
+        for name, by_class in self.by_class.items():
+            enough = len(by_class) if name in ALONE else len(mixed) if by_class else 0
+            if enough < self.config.classes:
+                raise ValueError(
+                    f"'{root / name}' has photos of {len(by_class)} classes to draw, and a batch is of "
+                    f"{self.config.classes}; take it out of the sources, or lower classes"
+                )
 
     def _draw_view(self, photo: LabelledPhoto, label: str, rng: np.random.Generator) -> Sample:
         """A new view of a photo, or one of its fixed ones."""
