@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
+from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
@@ -24,9 +26,13 @@ from fscs_sdk.training.contrastive import train_adapter
 from fscs_sdk.training.curves import draw_curves
 from fscs_sdk.training.data import Catalogue
 from fscs_sdk.training.packaging import export_head, package_run
+from fscs_sdk.training.resident import ResidentCatalogue
+from fscs_sdk.training.shrink import shrink as write_small_copy
 from fscs_sdk.training.tables import TABLES, Measurements, to_markdown
 from fscs_sdk.training.trainer import CONFIG_FILE, LOG_FILE, Trainer
 from fscs_sdk.training.trunk import load_backbone_weights
+from fscs_sdk.training.validation import Asked, measure
+from fscs_sdk.weights import locate_model
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +51,14 @@ def main() -> None:
 @click.option("--data", required=True, type=_FOLDER, help="Folder of the sources.")
 @click.option("--config", type=_FILE, help="Settings, as JSON; the rest keep their defaults.")
 @click.option("--backbone", type=_FILE, help="Weights of the backbone (safetensors); by default they are found.")
-@click.option("--adapter", type=_FILE, help="What `adapter` wrote: the maps pass it before they are compared.")
+@click.option("--adapter", type=_FILE, help="What `adapter` wrote, or a head with an adapter: the maps pass it.")
 @click.option("--initial", type=_FILE, help="Head to start from.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Maps of fixed views.  [RUN/maps]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, instead of the settings'.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Time to train, instead of the settings'.")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out photos of this class. Repeatable.")
+@click.option("--without", multiple=True, metavar="SOURCE", help="Leave out a source of the settings. Repeatable.")
+@click.option("--checkpoint-every", default=240.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--device", default="auto", show_default=True, help="auto: CUDA if it is there, else the CPU.")
 @click.option("--bfloat16/--float32", default=None, help="Precision of the head's products, instead of the settings'.")
 def train(
@@ -61,7 +70,10 @@ def train(
     initial: Path | None,
     cache: Path | None,
     steps: int | None,
+    minutes: float | None,
     exclude: tuple[str, ...],
+    without: tuple[str, ...],
+    checkpoint_every: float,
     device: str,
     bfloat16: bool | None,
 ) -> None:
@@ -74,26 +86,32 @@ def train(
     with _one_sentence():
         begun = run / CONFIG_FILE
         settings = _settings(begun if begun.is_file() else config)
+        unknown = set(without) - {name for name, _ in settings.sources}
+        if unknown and not begun.is_file():
+            raise click.UsageError(f"the settings have no source '{min(unknown)}' to leave out")
         settings = dataclasses.replace(
             settings,
             steps=settings.steps if steps is None else steps,
+            minutes=settings.minutes if minutes is None else minutes,
+            sources=tuple((name, weight) for name, weight in settings.sources if name not in without),
             excluded_classes=exclude or settings.excluded_classes,
             bfloat16=settings.bfloat16 if bfloat16 is None else bfloat16,
         )
         frozen = _backbone(settings, backbone)
         catalogue = _catalogue(data, settings)
+        place = _device(device)
         trainer = Trainer(
             settings,
             frozen,
-            catalogue,
+            ResidentCatalogue(catalogue, place) if settings.resident_side else catalogue,
             run,
             initial=None if initial is None else _read_initial(initial),
             adapter=None if adapter is None else _read_adapter(adapter, settings, frozen),
-            device=_device(device),
+            device=place,
             cache=cache,
         )
         with _stopped_gently(trainer):
-            trainer.run()
+            trainer.run(checkpoint_every=checkpoint_every)
 
 
 @main.command()
@@ -180,6 +198,61 @@ def tables(heads: Path, data: Path, out: Path, names: tuple[str, ...], episodes:
 
 
 @main.command()
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--data", required=True, type=_FOLDER, help="Folder of the sources.")
+@click.option("--source", "sources", multiple=True, help="Repeatable.  [default: those of --config]")
+@click.option("--config", type=_FILE, help="Settings, as JSON.")
+@click.option("--side", default=336, show_default=True, type=click.IntRange(min=1), help="Longer side of a photo.")
+@click.option("--quality", default=66, show_default=True, type=click.IntRange(0, 100), help="Of WebP.")
+@click.option("--limit", default=42.0, show_default=True, help="Megabytes of a file at most.")
+def shrink(
+    out: Path, data: Path, sources: tuple[str, ...], config: Path | None, side: int, quality: int, limit: float
+) -> None:
+    """Write a small copy of the sources into OUT/1.zip, OUT/2.zip ...: unpacked into one folder they are a --data."""
+    with _one_sentence():
+        names = sources or tuple(name for name, _ in _settings(config).sources)
+        files, photos = write_small_copy(data, names, out, side=side, quality=quality, limit=int(limit * 1e6))
+    sizes = ", ".join(f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in files)
+    logger.info("%d photos in %s", photos, sizes)
+
+
+@main.command()
+@click.argument("heads", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--data", required=True, type=_FOLDER, help="Folder of the sources.")
+@click.option("--source", "sources", multiple=True, required=True, metavar="SOURCE[:PART]", help="Repeatable.")
+@click.option("--held-out", default=10, show_default=True, help="As in the settings: for parts 'held out'.")
+@click.option("--episodes", default=200, show_default=True, type=click.IntRange(min=1), help="Of every source.")
+@click.option("--pairs-at-once", default=4, show_default=True, type=click.IntRange(min=1))
+@click.option("--device", default="auto", show_default=True, help="auto: CUDA if it is there, else the CPU.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Add the lines to this file too.")
+def validate(
+    heads: tuple[Path, ...],
+    data: Path,
+    sources: tuple[str, ...],
+    held_out: int,
+    episodes: int,
+    pairs_at_once: int,
+    device: str,
+    out: Path | None,
+) -> None:
+    """Ask the HEADS (files, or folders with head.safetensors) one-shot questions about photos of some sources.
+
+    A PART is training, held out (the supports may be of the rest), validation (the val lists) or all, the default. One
+    line of JSON for each head and source.
+    """
+    with _one_sentence():
+        asked = [Asked.of(data, *source.partition(":")[::2], held_out=held_out) for source in sources]
+        for head in heads:
+            network = load_network(locate_model(head))
+            for line in measure(network, asked, episodes, device=_device(device), at_once=pairs_at_once):
+                text = json.dumps({"head": str(head), **line})
+                click.echo(text)
+                if out is not None:
+                    with out.open("a", encoding="utf-8") as file:
+                        file.write(text + "\n")
+
+
+@main.command()
 @click.argument("run", type=_FOLDER)
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 def export(run: Path, output: Path) -> None:
@@ -232,7 +305,8 @@ def _read_initial(path: Path) -> dict[str, Tensor]:
 
 def _read_adapter(path: Path, settings: TrainConfig, backbone: Backbone) -> Adapter:
     adapter = Adapter(backbone.spec.channels)
-    adapter.load_state_dict(load_file(path))
+    stored = {name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in load_file(path).items()}
+    adapter.load_state_dict({name: stored[name] for name in adapter.state_dict() if name in stored})
     return adapter
 
 

@@ -19,11 +19,20 @@ WHOLE_ONLY = ("pfenet",)
 SHARES = (
     "weak_share", "smallest_object", "negative_share", "same_source_share", "withheld_share", "coarse_share",
     "coarse_until", "whole_share", "final_whole", "ema", "texture_share", "threshold", "close_up",
+    "several_share",
 )  # fmt: skip
 COUNTS = (
-    "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every"
+    "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every", "groups",
 )  # fmt: skip
-NOT_NEGATIVE = ("held_out", "mosaics", "pasted", "warmup", "weight_decay", "dice", "presence", "cached_views", "seed")
+NOT_NEGATIVE = (
+    "held_out", "mosaics", "pasted", "warmup", "weight_decay", "dice", "presence", "cached_views", "seed", "minutes",
+    "resident_side", "adapter_rate",
+)  # fmt: skip
+#: Settings that batches made on the device do not know, with the one value that they may have there.
+NOT_RESIDENT = {
+    "task": "fs-cs", "labels": "strong", "shots": 1, "geometric": True, "photometric": True, "swap": False,
+    "pasted": 0, "texture_share": 0.0, "cached_views": 0,
+}  # fmt: skip
 POSITIVE = ("learning_rate", "clip")
 
 
@@ -45,13 +54,19 @@ class TrainConfig:
         side: input side in pixels.
         sources: names and relative weights of the data sets that batches are drawn from.
         excluded_classes: canonical class names left out of every source (for fold heads).
-        held_out: one VOC photo in this many, chosen by a hash of its name, is never trained on (0 = none).
+        held_out: one photo in this many of every source, by a hash of its name, is never trained on (0 = none).
         smallest_object: share of a photo that a class must cover for the photo to be drawn for it.
         geometric: augment by random crops and flips. Without it photos are taken whole.
         photometric: augment by brightness, contrast and saturation.
         steps: optimiser steps in all; the learning rate falls to zero along a cosine.
+        minutes: with n > 0 the run ends after so many minutes, if ``steps`` do not end it before, and the cosine is
+            that of the time. Two such runs differ.
         classes, photos_per_class, pairs: of a batch; features are computed once per photo and shared by its pairs.
         shots: supports of a pair; their logits are averaged before the loss (section 5.1).
+        resident_side: with n > 0 all photos are held on the device, n x n pixels each, and batches are made there
+            (see ``resident``).
+        groups: of such a batch; each is of ``classes`` classes and ``pairs`` pairs of its own.
+        several_share: share of such batches with ``photos_per_class - 1`` shots, and as many pairs fewer.
         swap: use every pair of two photos of a class in both directions; negatives keep their share of all pairs.
         pairs_at_once: pairs whose gradients are computed together; changes speed and memory, not results.
         negative_share: share of pairs whose query was drawn for another class.
@@ -68,6 +83,7 @@ class TrainConfig:
             Where eq. 6 is learned from, all are whole: a tag says nothing of a part of the photo.
         final_whole: over this last share of the steps every batch is whole.
         learning_rate, warmup, weight_decay, clip, ema: of AdamW and the averaged weights that are kept.
+        adapter_rate: the adapter's learning rate as a share of the head's; 0 keeps it as it was given.
         dice, presence: weights of these losses beside the cross-entropy (see ``losses``).
         seed: of everything random.
         bfloat16: precision of the head's products; weights and losses are float32.
@@ -101,10 +117,14 @@ class TrainConfig:
     geometric: bool = True
     photometric: bool = True
     steps: int = 4000
+    minutes: float = 0.0
     classes: int = 3
     photos_per_class: int = 3
     pairs: int = 12
     shots: int = 1
+    resident_side: int = 0
+    groups: int = 1
+    several_share: float = 0.0
     swap: bool = False
     pairs_at_once: int = 4
     negative_share: float = 0.5
@@ -123,6 +143,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.998
+    adapter_rate: float = 0.0
     dice: float = 0.9
     presence: float = 0.4
     seed: int = 0
@@ -143,6 +164,7 @@ class TrainConfig:
             _check_kind(name, getattr(self, name), kind)
         self._check_ranges()
         self._check_batches()
+        self._check_resident()
         self._check_steps()
 
     @property
@@ -214,6 +236,20 @@ class TrainConfig:
         if self.mosaics and self.classes * self.photos_per_class < 4:
             raise ValueError(
                 "a mosaic needs four photos in a batch; raise classes or photos_per_class, or drop mosaics"
+            )
+
+    def _check_resident(self) -> None:
+        if not self.resident_side:
+            if self.groups > 1 or self.several_share:
+                raise ValueError("groups and several_share are of batches made on the device; set resident_side too")
+            return
+        for name, only in NOT_RESIDENT.items():
+            if getattr(self, name) != only:
+                raise ValueError(f"batches made on the device (resident_side) need {name} {only!r}")
+        if self.several_share and (self.photos_per_class < 3 or self.pairs < self.photos_per_class - 1):
+            raise ValueError(
+                "several_share asks for photos_per_class - 1 shots, at least two, and as many pairs; raise "
+                f"photos_per_class ({self.photos_per_class}) or pairs ({self.pairs})"
             )
 
     def _check_steps(self) -> None:

@@ -170,7 +170,7 @@ class Catalogue:
             labels, shown = np.full(side, UNKNOWN, np.int32), set(photo.classes.values())
         else:
             values = np.asarray(mask.resize(side, Image.Resampling.NEAREST, box=box))
-            labels = self._table(photo)[values]
+            labels = self.table(photo)[values]
             seen = np.flatnonzero(np.bincount(values.reshape(-1), minlength=256)).tolist()
             shown = {name for value, name in photo.classes.items() if value in seen}
         if flip:
@@ -188,7 +188,7 @@ class Catalogue:
         drawn: dict[str, str] = {}
         while len(drawn) < self.config.classes:
             source = first
-            if drawn and (not alone or len(drawn) == len(self.by_class[first])):
+            if drawn and (not alone or len(drawn) >= len(self.by_class[first])):
                 source = str(rng.choice(names, p=weights / weights.sum()))
                 if source in ALONE:
                     continue
@@ -257,7 +257,7 @@ class Catalogue:
         wanted = np.isin(np.asarray(mask), [value for value, name in photo.classes.items() if name == label])
         return crop_box(wanted, rng, smallest=self.config.smallest_object)
 
-    def _table(self, photo: LabelledPhoto) -> NDArray[np.int32]:
+    def table(self, photo: LabelledPhoto) -> NDArray[np.int32]:
         """Mask value -> class index."""
         table = np.zeros(256, np.int32)
         table[255] = UNKNOWN

@@ -4,7 +4,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from fscs_sdk.training.data import UNKNOWN, Catalogue
 from fscs_sdk.training.loader import BatchTensors, load_batches
 from fscs_sdk.training.log import PHASES, Log, Stopwatch
 from fscs_sdk.training.losses import TERMS, pair_losses
+from fscs_sdk.training.resident import ResidentCatalogue
 from fscs_sdk.weights.pickles import unpickle
 
 logger = logging.getLogger(__name__)
@@ -62,8 +63,10 @@ class Trainer:
 
     Args:
         backbone: with its weights, frozen.
+        catalogue: where batches come from; a ``ResidentCatalogue`` must be on ``device``.
         initial: a head's tensors to start from, in the names of that head; ignored when a checkpoint is resumed.
-        adapter: what the backbone's maps pass, frozen too; it is saved with the head.
+        adapter: what the backbone's maps pass, frozen too unless ``config.adapter_rate`` is above 0; it is saved with
+            the head.
         cache: folder for the maps of fixed views, where there are any (``config.cached_views``); by default in
             ``folder``.
     """
@@ -72,7 +75,7 @@ class Trainer:
         self,
         config: TrainConfig,
         backbone: Backbone,
-        catalogue: Catalogue,
+        catalogue: Catalogue | ResidentCatalogue,
         folder: Path,
         *,
         initial: Mapping[str, Tensor] | None = None,
@@ -92,7 +95,8 @@ class Trainer:
         self.backbone = backbone.to(self.device)
         if self.device.type == "cuda":
             self.backbone.network.to(memory_format=torch.channels_last)
-        self.adapter = None if adapter is None else adapter.to(self.device).requires_grad_(False)
+        self._given_adapter = None if adapter is None else fingerprint(adapter.state_dict())
+        self.adapter = None if adapter is None else adapter.to(self.device).requires_grad_(config.adapter_rate > 0)
         self.cache = None
         if config.cached_views:
             self.cache = FeatureCache(cache or folder / "maps", f"{self.fingerprint} {config.backbone_bfloat16}")
@@ -100,11 +104,12 @@ class Trainer:
         self.head = build_head(config.head, backbone.spec).to(self.device)
         if initial is not None:
             self.head.load_state_dict(initial)
-        self.averaged = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.head, config), fused=True)
+        self.averaged = {name: tensor.detach().clone() for name, tensor in self._trained().items()}
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.head, self.adapter, config), fused=True)
         self._compiled = torch.compile(self.head) if config.compile else self.head
         self.log = Log(folder / LOG_FILE)
         self.step = 0
+        self._elapsed, self._resumed = 0.0, time.monotonic()  # seconds up to the last checkpoint, and since when
         self._terms = torch.zeros(len(TERMS), device=self.device)  # sums over the steps since the last row of the log
         self._summed = 0
         self._spent: dict[str, float] = {}  # seconds since that row, as of the last checkpoint
@@ -128,11 +133,11 @@ class Trainer:
         self.config.save(self.folder / CONFIG_FILE)
         self.log.rewind(self.step)
         self._stopwatch = Stopwatch(self.device, self._spent)
-        saved, between_steps = time.monotonic(), True
-        steps, pin = range(self.step, self.config.steps), self.device.type == "cuda"
+        self._resumed = saved = time.monotonic()
+        between_steps = True
         try:
-            with closing(load_batches(self.catalogue, steps, workers=self.config.workers, pin=pin)) as batches:
-                while self.step < self.config.steps and not self._stopping:
+            with closing(self._batches(range(self.step, self.config.steps))) as batches:
+                while self._progress() < 1 and not self._stopping:
                     with self._stopwatch.waiting("data"):
                         batch = next(batches).to(self.device)
                     between_steps = False
@@ -147,17 +152,30 @@ class Trainer:
             if between_steps:  # what half a step has left behind is worth less than the last checkpoint
                 self.save()
 
+    def _batches(self, steps: range) -> Generator[BatchTensors, None, None]:
+        if isinstance(self.catalogue, ResidentCatalogue):
+            return (self.catalogue.batch(step) for step in steps)
+        return load_batches(self.catalogue, steps, workers=self.config.workers, pin=self.device.type == "cuda")
+
+    def _progress(self) -> float:
+        """Share of the run that is done: of its steps, or of its time where that is limited."""
+        steps = self.step / self.config.steps
+        if not self.config.minutes:
+            return steps
+        return max(steps, (self._elapsed + time.monotonic() - self._resumed) / (60 * self.config.minutes))
+
     def save(self) -> None:
         """Write the checkpoint and the averaged head, each in one atomic step."""
         seconds = self._stopwatch.read()
         self._spent, self._stopwatch = seconds, Stopwatch(self.device, seconds)
         state = {
             "step": self.step,
-            "head": self.head.state_dict(),
+            "elapsed": self._elapsed + time.monotonic() - self._resumed,
+            "head": self._trained(),
             "averaged": self.averaged,
             "optimizer": self.optimizer.state_dict(),
             "backbone": self.fingerprint,
-            "adapter": None if self.adapter is None else fingerprint(self.adapter.state_dict()),
+            "adapter": self._given_adapter,
             "terms": self._terms,
             "summed": self._summed,
             "seconds": seconds,
@@ -169,20 +187,21 @@ class Trainer:
 
     def train_on(self, batch: BatchTensors) -> None:
         """One optimiser step. Nothing waits for the device."""
-        rate = _learning_rate(self.config, self.step)
+        rate = _learning_rate(self.config, self.step, self._progress())
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         self.optimizer.zero_grad()
         for terms in self.losses(batch):
             with self._stopwatch.computing("head"):
                 terms.sum().backward()  # type: ignore[no-untyped-call]
                 self._terms += terms.detach()
         with self._stopwatch.computing("head"), torch.no_grad():
-            torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip)
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in self.optimizer.param_groups for p in group["params"]], self.config.clip
+            )
             self.optimizer.step()
             decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
-            for name, tensor in self.head.state_dict().items():
-                self.averaged[name].lerp_(tensor, 1 - decay)
+            torch._foreach_lerp_(list(self.averaged.values()), list(self._trained().values()), 1 - decay)
         self.step += 1
         self._summed += 1
 
@@ -191,28 +210,50 @@ class Trainer:
 
         Over all query positions or, by the step's own draw, over a window of them.
         """
-        with self._stopwatch.computing("backbone"), torch.no_grad():
+        with self._stopwatch.computing("backbone"):
             features = self._features(batch)
-            query, support = query_pyramid(features), support_pyramid(features)
-        if self._is_coarse():
-            query, support = query[:2], support[:2]
+            adapted = query_pyramid(features), support_pyramid(features)
+            learns = self.adapter is not None and self.config.adapter_rate > 0
+            # the parts' gradients are gathered at the maps, and pass the adapter once
+            query, support = ([[x.detach().requires_grad_(learns) for x in y] for y in side] for side in adapted)
+        levels = slice(0, 2 if self._is_coarse() else 3)
         window = self._window(query[0][0].shape[-1])
-        for start in range(0, len(batch.queries), self.config.pairs_at_once):
-            part = slice(start, start + self.config.pairs_at_once)
+        shots = batch.supports.shape[1]
+        at_once = max(1, self.config.pairs_at_once * self.config.shots // shots)
+        for start in range(0, len(batch.queries), at_once):
+            part = slice(start, start + at_once)
             with self._stopwatch.computing("head"):
-                terms = self._pair_losses(query, support, batch, part, window).sum(dim=1) / len(batch.queries)
-            yield terms
+                terms = self._pair_losses(query[levels], support[levels], batch, part, window).sum(dim=1)
+            yield terms / len(batch.queries)
+        if learns:
+            with self._stopwatch.computing("backbone"):
+                pairs = [
+                    (whole, leaf.grad)
+                    for sides in zip(adapted, (query, support), strict=True)
+                    for levels_of in zip(*sides, strict=True)
+                    for whole, leaf in zip(*levels_of, strict=True)
+                    if leaf.grad is not None
+                ]
+                torch.autograd.backward(*zip(*pairs, strict=True))  # type: ignore[no-untyped-call]
 
     def _features(self, batch: BatchTensors) -> Pyramid:
         """Maps of every photo of a batch, in float32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.backbone_bfloat16):
-            if self.cache is None:
-                features: Pyramid = self.backbone(batch.photos)
-            else:
-                features = self.cache.maps(self.backbone, batch.photos, batch.lasting)
+            with torch.no_grad():
+                if self.cache is None:
+                    features: Pyramid = self.backbone(batch.photos)
+                else:
+                    features = self.cache.maps(self.backbone, batch.photos, batch.lasting)
             if self.adapter is not None:
                 features = self.adapter(features)
         return [[feature.float() for feature in level] for level in features]
+
+    def _trained(self) -> dict[str, Tensor]:
+        """All that the optimiser changes, under the names that it has in a head's file."""
+        tensors = dict(self.head.state_dict())
+        if self.adapter is not None and self.config.adapter_rate > 0:
+            tensors |= self.adapter.state_dict(prefix=ADAPTER_PREFIX)
+        return tensors
 
     def _pair_losses(
         self, query: Pyramid, support: Pyramid, batch: BatchTensors, part: slice, window: Window | None
@@ -277,7 +318,7 @@ class Trainer:
                 "step": str(self.step),
                 "loss": f"{loss:.6g}",
                 **{name: f"{value:.6g}" for name, value in zip(TERMS, terms, strict=True)},
-                "learning_rate": f"{_learning_rate(self.config, self.step):.3g}",
+                "learning_rate": f"{_learning_rate(self.config, self.step, self._progress()):.3g}",
                 "pairs_per_second": f"{rate:.2f}",
                 "seconds": f"{seconds['all']:.3f}",
                 **{f"{phase}_seconds": f"{seconds[phase]:.3f}" for phase in PHASES},
@@ -287,7 +328,7 @@ class Trainer:
     def _save_head(self) -> None:
         """The averaged head, with what inference needs to know of it, and the settings of the run."""
         tensors = {name: tensor.float().cpu() for name, tensor in self.averaged.items()}
-        if self.adapter is not None:
+        if self.adapter is not None and not self.config.adapter_rate:
             stored = self.adapter.state_dict(prefix=ADAPTER_PREFIX)
             tensors |= {name: tensor.float().cpu() for name, tensor in stored.items()}
         described = head_config(self.config, adapter=self.adapter is not None)
@@ -306,8 +347,11 @@ class Trainer:
                 "began with, or begin in another folder"
             )
         self._check_adapter(state.get("adapter"))
-        self.step = state["step"]
-        self.head.load_state_dict(state["head"])
+        self.step, self._elapsed = state["step"], state.get("elapsed", 0.0)
+        stored = {n.removeprefix(ADAPTER_PREFIX): t for n, t in state["head"].items() if n.startswith(ADAPTER_PREFIX)}
+        self.head.load_state_dict({n: t for n, t in state["head"].items() if not n.startswith(ADAPTER_PREFIX)})
+        if self.adapter is not None and stored:
+            self.adapter.load_state_dict(stored)
         self.averaged = {name: tensor.to(self.device) for name, tensor in state["averaged"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         if "terms" in state:  # checkpoints of older versions lack them
@@ -331,19 +375,25 @@ def head_config(config: TrainConfig, *, adapter: bool) -> HeadConfig:
     )
 
 
-def _parameter_groups(head: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
-    """Weight decay on convolution kernels only."""
+def _parameter_groups(head: nn.Module, adapter: nn.Module | None, config: TrainConfig) -> list[dict[str, object]]:
+    """Weight decay on a head's convolution kernels only; ``share``: of the learning rate."""
     kernels = [p for p in head.parameters() if p.dim() > 1]
     others = [p for p in head.parameters() if p.dim() == 1]
-    return [
-        {"params": kernels, "weight_decay": config.weight_decay, "lr": config.learning_rate},
-        {"params": others, "weight_decay": 0.0, "lr": config.learning_rate},
+    groups = [
+        {"params": kernels, "weight_decay": config.weight_decay, "lr": config.learning_rate, "share": 1.0},
+        {"params": others, "weight_decay": 0.0, "lr": config.learning_rate, "share": 1.0},
     ]
+    if adapter is not None and config.adapter_rate:
+        rate = config.learning_rate * config.adapter_rate
+        groups.append(
+            {"params": list(adapter.parameters()), "weight_decay": 0.0, "lr": rate, "share": config.adapter_rate}
+        )
+    return groups
 
 
-def _learning_rate(config: TrainConfig, step: int) -> float:
+def _learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     warm = min(1.0, (step + 1) / max(1, config.warmup))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _at_decoder(x: Tensor, side: int) -> Tensor:
