@@ -10,6 +10,7 @@ from torch import Tensor
 
 import reference
 from fscs_sdk.model import squeeze
+from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.fast import cpu as kernels
 from fscs_sdk.model.fast.cpu import attend_by_head
 from fscs_sdk.model.squeeze import (
@@ -399,7 +400,7 @@ def test_inference_equals_the_plain_layer_at_any_shape(
     keys = layer.key.output_side(height), layer.key.output_side(width)
     visible = visibility(kind, pairs, keys[0] * keys[1], generator)
     with pytest.MonkeyPatch.context() as patch:  # so that any key can be visible, whatever the grid
-        patch.setattr(squeeze, "visible_keys", lambda *_: visible)
+        patch.setattr(squeeze, "visible_keys", lambda *_, **__: visible)
         patch.setattr(kernels, "SCORES_AT_ONCE", data.draw(st.sampled_from([1, 100, 2**19]), label="scores at once"))
         mask = None if visible is None else torch.ones(pairs, 3, 3)
         plain = layer(x, mask).detach()
@@ -484,3 +485,31 @@ def test_gradients_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
     assert layer.target.weight.grad is not None
     with torch.no_grad(), pytest.raises(pytest.fail.Exception):
         layer(x, None)
+
+
+def test_touched_keys_are_seen_where_no_point_is() -> None:
+    mask = torch.zeros(3, 40, 40)
+    mask[0, 3:5, :] = 1  # between the points of 5 keys a side, which are 0, 9.75, 19.5 ...
+    mask[1, 9:21, 9:21] = 1  # seen as it is
+    paper, touched = visible_keys(mask, 5, 5), visible_keys(mask, 5, 5, touched=True)
+    assert not paper[0].any()
+    assert touched[0].view(5, 5).nonzero()[:, 0].unique().tolist() == [0]
+    assert torch.equal(paper[1], touched[1])
+    assert paper[1].any()
+    assert not touched[2].any()
+    assert visible_keys(mask, 3, 7, touched=True).shape == (3, 21)
+
+
+def test_only_a_head_that_says_so_sees_touched_keys() -> None:
+    torch.manual_seed(0)
+    paper, touching = ASNet((1, 1, 1)).eval(), ASNet((1, 1, 1), touched=True).eval()
+    touching.load_state_dict(paper.state_dict())
+    query = [torch.rand(1, 4, side, side) for side in (3, 6, 12)]
+    support = [torch.rand(1, 4, side, side) for side in (9, 18, 18)]
+    pyramid = [[feature] for feature in query], [[feature] for feature in support]
+    mask = torch.zeros(1, 144, 144)
+    for box, same in (((slice(10, 20), slice(None)), False), ((slice(None), slice(None)), True)):
+        mask[0][box] = 1
+        with torch.no_grad():
+            ours, other = (head(*pyramid, mask) for head in (paper, touching))
+        assert torch.equal(ours, other) is same

@@ -18,9 +18,10 @@ class ASNet(nn.Module):
 
     Args:
         maps: number of feature maps of levels 4, 3 and 2, e.g. (3, 6, 4) for ResNet-50.
+        touched: let keys see foreground that no key's point meets (:func:`.squeeze.visible_keys`). Not in the paper.
     """
 
-    def __init__(self, maps: tuple[int, int, int]) -> None:
+    def __init__(self, maps: tuple[int, int, int], *, touched: bool = False) -> None:
         super().__init__()
         self.maps = maps
         self.level4 = nn.ModuleList([AttentiveSqueeze(maps[0], 32, 5, 4), AttentiveSqueeze(32, 128, 3, 2)])
@@ -36,6 +37,9 @@ class ASNet(nn.Module):
                 nn.Conv2d(64, 2, 3, padding=1),
             ]
         )
+        for layer in self.modules():
+            if isinstance(layer, AttentiveSqueeze):
+                layer.touched = touched
 
     def forward(self, query: Pyramid, support: Pyramid, support_mask: Tensor | None) -> Tensor:
         """Foreground logits of P (query, support) pairs from their feature maps.

@@ -14,6 +14,7 @@ from fscs_sdk.model.baselines.pfenet import PFENet
 #: Correlation heads need the number of maps of levels 4, 3 and 2; prototype heads the channels of each one's last map.
 HEADS: dict[str, Callable[[BackboneSpec], nn.Module]] = {
     "asnet": lambda spec: ASNet(spec.maps),
+    "asnet-touched": lambda spec: ASNet(spec.maps, touched=True),
     "hsnet": lambda spec: HSNet(spec.maps),
     "pfenet": lambda spec: PFENet(spec.last_channels),
     "panet": lambda spec: PANet(spec.last_channels),

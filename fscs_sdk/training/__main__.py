@@ -14,9 +14,9 @@ from rich.logging import RichHandler
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
-from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.checkpoints.tensors import write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
@@ -220,7 +220,9 @@ def shrink(
 @click.argument("heads", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--data", required=True, type=_FOLDER, help="Folder of the sources.")
 @click.option("--source", "sources", multiple=True, required=True, metavar="SOURCE[:PART]", help="Repeatable.")
-@click.option("--held-out", default=10, show_default=True, help="As in the settings: for parts 'held out'.")
+@click.option(
+    "--held-out", default=10, show_default=True, help="As in the settings: for the parts training and held-out."
+)
 @click.option("--episodes", default=200, show_default=True, type=click.IntRange(min=1), help="Of every source.")
 @click.option("--pairs-at-once", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="auto", show_default=True, help="auto: CUDA if it is there, else the CPU.")
@@ -237,7 +239,7 @@ def validate(
 ) -> None:
     """Ask the HEADS (files, or folders with head.safetensors) one-shot questions about photos of some sources.
 
-    A PART is training, held out (the supports may be of the rest), validation (the val lists) or all, the default. One
+    A PART is training, held-out (the supports may be of the rest), validation (the val lists) or all, the default. One
     line of JSON for each head and source.
     """
     with _one_sentence():

@@ -22,7 +22,8 @@ SHARES = (
     "several_share",
 )  # fmt: skip
 COUNTS = (
-    "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every", "groups",
+    "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every",
+    "groups",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "held_out", "mosaics", "pasted", "warmup", "weight_decay", "dice", "presence", "cached_views", "seed", "minutes",

@@ -7,6 +7,7 @@ where ``tags.json`` names their classes: ``{"<path in images/ without its ending
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from PIL import Image
 
 from fscs_sdk.evaluation.episodes import is_held_out, read_split
 
-Part = Literal["training", "held out", "validation", "all"]
+Part = Literal["training", "held-out", "validation", "all"]
 
 #: Mask value in ``photos/`` for a single object without a second photo of its class: a class of its own.
 UNNAMED = 254
@@ -71,8 +72,8 @@ def read_source(
         excluded: canonical names of classes; photos that show one are left out.
         held_out: one photo in this many is left out (0 = none).
         smallest: share of the photo that a class must cover to be drawn.
-        part: ``training``; ``held out``: what it leaves out for ``held_out``; ``validation``: what stands on a val list;
-            ``all``.
+        part: ``training``; ``held-out``: what it leaves out for ``held_out``; ``validation``: what stands on a val
+            list; ``all``.
 
     Raises:
         FileNotFoundError: the source's folder is not there.
@@ -84,11 +85,13 @@ def read_source(
     names, belongs = _class_names(folder), _membership(folder, held_out, part)
     masks = sorted((folder / "masks").rglob("*.png"))
     keys = [mask.relative_to(folder / "masks").with_suffix("").as_posix() for mask in masks]
-    photos = [
-        _with_mask(folder, name, key, mask, names, smallest)
-        for key, mask in zip(keys, masks, strict=True)
-        if belongs(key)
-    ]
+    chosen = [(key, mask) for key, mask in zip(keys, masks, strict=True) if belongs(key)]
+
+    def read(key: str, mask: Path) -> LabelledPhoto:
+        return _with_mask(folder, name, key, mask, names, smallest)
+
+    with ThreadPoolExecutor() as threads:
+        photos = list(threads.map(read, *zip(*chosen, strict=True))) if chosen else []
     for key, tags in sorted(_tags(folder).items()):
         if not (folder / "masks" / f"{key}.png").is_file() and belongs(key):
             photos.append(_with_tags(folder, name, key, tags))
@@ -165,7 +168,7 @@ def _membership(folder: Path, held_out: int, part: Part) -> Callable[[str], bool
     def belongs(key: str) -> bool:
         identity = Path(key).name if lists else key
         listed = training is None or identity in training
-        return listed and is_held_out(identity, held_out) == (part == "held out")
+        return listed and is_held_out(identity, held_out) == (part == "held-out")
 
     return belongs
 

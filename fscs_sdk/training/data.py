@@ -26,7 +26,10 @@ UNLABELLED = {
 #: A source whose classes may stand unlabelled in every other source, and the reverse.
 ALONE = {
     "clothing",
-    *(f"domains/{name}" for name in ("campus_indoor", "car_parts", "football", "indonesian_food", "ruralscape", "trains")),
+    *(
+        f"domains/{name}"
+        for name in ("campus_indoor", "car_parts", "football", "indonesian_food", "ruralscape", "trains")
+    ),
 }
 #: Share of a source's draws that go to classes of a single photo, where it has both kinds.
 SINGLES_SHARE = 0.25

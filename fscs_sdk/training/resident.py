@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from fscs_sdk.training.augmentation import SMALLEST_CROP
 from fscs_sdk.training.corpus import LabelledPhoto
-from fscs_sdk.training.data import UNKNOWN, UNLABELLED, Catalogue
+from fscs_sdk.training.data import UNLABELLED, Catalogue
 from fscs_sdk.training.loader import BatchTensors
 
 #: Share of the views that show the whole photo, as most queries are at inference.
@@ -57,7 +58,7 @@ class ResidentPhotos:
 
 
 def load_photos(
-    photos: Sequence[LabelledPhoto], tables: Sequence[np.ndarray], side: int, device: torch.device
+    photos: Sequence[LabelledPhoto], tables: Sequence[NDArray[np.int32]], side: int, device: torch.device
 ) -> ResidentPhotos:
     """Decode photos that have masks, on all processors, and put them on the device."""
     images = torch.empty(len(photos), 3, side, side, dtype=torch.uint8, device=device)
@@ -73,6 +74,7 @@ def load_photos(
         masks[number] = torch.from_numpy(np.array(mask.resize((side, side), Image.Resampling.NEAREST))).to(device)
         shapes[number] = torch.tensor([image.height, image.width])
 
+    Image.init()  # Pillow's first look for a format must not happen in several threads at once
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(load, range(len(photos))))
     return ResidentPhotos(images, masks, torch.from_numpy(np.stack(tables)).to(device), shapes.to(device))
@@ -155,10 +157,11 @@ class ResidentCatalogue:
         draw = _Dice(generator, self.device)
         close, small = close_ups(wanted, self.photos.shapes[index], self.config.close_up, draw)
         near = small & (draw(len(index)) < CLOSE_UP_SHARE)
-        boxes = [random_boxes(wanted, self.config.smallest_object, draw) for _ in range(2)]
-        boxes[0] = torch.where(near[:, None], close, boxes[0])
-        twice, boxes = torch.cat([index, index]), torch.cat(boxes)
-        images, labels = cut(self.photos, twice, boxes, self.config.side, flip=draw(len(twice)) < 0.5)
+        as_support, as_query = (random_boxes(wanted, self.config.smallest_object, draw) for _ in range(2))
+        boxes = torch.cat([torch.where(near[:, None], close, as_support), as_query])
+        images, labels = cut(
+            self.photos, torch.cat([index, index]), boxes, self.config.side, flip=draw(len(boxes)) < 0.5
+        )
         count = len(drawn.photos)
         if drawn.mosaics:
             parts = self._tensor(np.stack(drawn.mosaics)) + count
@@ -180,7 +183,7 @@ class _Drawn:
     def __init__(self) -> None:
         self.photos: list[int] = []
         self.owners: list[int] = []
-        self.mosaics: list[np.ndarray] = []
+        self.mosaics: list[NDArray[np.int64]] = []
         self.queries: list[int] = []
         self.supports: list[list[int]] = []
         self.classes: list[int] = []

@@ -230,11 +230,11 @@ class Trainer:
                 pairs = [
                     (whole, leaf.grad)
                     for sides in zip(adapted, (query, support), strict=True)
-                    for levels_of in zip(*sides, strict=True)
-                    for whole, leaf in zip(*levels_of, strict=True)
+                    for level in zip(*sides, strict=True)
+                    for whole, leaf in zip(*level, strict=True)
                     if leaf.grad is not None
                 ]
-                torch.autograd.backward(*zip(*pairs, strict=True))  # type: ignore[no-untyped-call]
+                torch.autograd.backward([whole for whole, _ in pairs], [grad for _, grad in pairs])
 
     def _features(self, batch: BatchTensors) -> Pyramid:
         """Maps of every photo of a batch, in float32."""
@@ -267,8 +267,8 @@ class Trainer:
         shots = supports.shape[1]
         masks = (batch.labels[supports] == classes[..., None]) | ~batch.masked[part, None, None, None]
         repeated = queries.repeat_interleave(shots)
-        query_maps = [[cut(feature[repeated]) for feature in level] for level in query]
-        support_maps = [[feature[supports.flatten()] for feature in level] for level in support]
+        query_maps = [[cut(feature.index_select(0, repeated)) for feature in level] for level in query]
+        support_maps = [[feature.index_select(0, supports.flatten()) for feature in level] for level in support]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             logits = self._compiled(query_maps, support_maps, masks.flatten(0, 1).float())
         logits = logits.float().unflatten(0, (-1, shots)).mean(dim=1)

@@ -45,7 +45,7 @@ class Asked:
             OSError: the source cannot be read.
         """
         parts: dict[str, Part] = {
-            "": "all", "all": "all", "training": "training", "held out": "held out", "validation": "validation"
+            "": "all", "all": "all", "training": "training", "held-out": "held-out", "validation": "validation"
         }  # fmt: skip
         if part not in parts:
             raise ValueError(f"'{source}' has no part '{part}'; a part is training, held out, validation or all")
@@ -55,7 +55,7 @@ class Asked:
             return tuple(photo for photo in found if photo.mask is not None)
 
         queries = read(parts[part])
-        supports = queries + (read("training") if part == "held out" else ())
+        supports = queries + (read("training") if part == "held-out" else ())
         if not queries:
             raise ValueError(f"'{root / source}' has no photo with a mask in its part '{parts[part]}'")
         return cls(source, parts[part], queries, supports)
@@ -188,7 +188,7 @@ def _figures(counts: Sequence[_Counts]) -> dict[str, Any]:
     owner, present, overlap, union, foreground, score = (joined[name] for name in joined)
 
     def mean_iou(overlap: Tensor, union: Tensor, among: Tensor) -> float:
-        shares = [overlap[owner == o].sum() / union[owner == o].sum().clamp(min=1) for o in owner[among].unique()]
+        shares = [overlap[owner == o].sum() / union[owner == o].sum().clamp(min=1) for o in set(owner[among].tolist())]
         return round(100 * float(torch.stack(shares).mean()), 2)
 
     exact, iou = {}, {}
@@ -197,4 +197,4 @@ def _figures(counts: Sequence[_Counts]) -> dict[str, Any]:
         exact[str(delta)] = round(100 * float((shown == present).float().mean()), 2)
         iou[str(delta)] = mean_iou(overlap * shown, torch.where(shown, union, foreground), present)
     told = mean_iou(overlap * present, union * present, present)
-    return {"classes": int(owner.unique().numel()), "told": told, "exact_ratio": exact, "mean_iou": iou}
+    return {"classes": len(set(owner.tolist())), "told": told, "exact_ratio": exact, "mean_iou": iou}
