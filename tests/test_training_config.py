@@ -36,7 +36,8 @@ def test_recipes_of_before_mean_what_they_meant(recipe: Path) -> None:
         assert config.withheld_share == written.pop("untagged_share")
     for name in {field.name for field in dataclasses.fields(config)} - set(written) - {"withheld_share"}:
         assert getattr(config, name) == getattr(TrainConfig(), name)
-    assert (config.task, config.labels, config.loss, config.head) == ("fs-cs", "strong", "segmentation", "asnet")
+    assert (config.task, config.labels, config.loss) == ("fs-cs", "strong", "segmentation")
+    assert config.head == ("asnet-touched" if config.resident_side else "asnet")
     assert (config.shots, config.swap, config.geometric, config.photometric) == (1, False, True, True)
 
 
