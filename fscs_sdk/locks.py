@@ -1,46 +1,55 @@
-"""One run at a time, or the shards of one run together. The locks end with the process, however it ends."""
+"""One run at a time, or the parts of one run together. The locks end with the process, however it ends."""
 
 import contextlib
-import errno
-import os
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-
-def lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
-    """Lock an open file or folder until it is closed, where the system and the file system can.
-
-    Raises:
-        OSError: another process has it.
-    """
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-            raise OSError(
-                f"another run is writing to '{path if path.is_dir() else path.parent}'; wait for its end, or choose "
-                "another output folder"
-            ) from None
+#: Lock files: a folder's own, which stays behind, and those of the parts of a run, which the next whole run removes.
+FOLDER_LOCK = ".fscs.lock"
+PART_LOCK = re.compile(r"\.fscs\.(.+)\.lock")
+#: Seconds for which a part waits, as another one may be starting just now.
+PATIENCE = 1.0
 
 
 @contextlib.contextmanager
-def locked_folder(folder: Path, *, shared: bool) -> Iterator[None]:
-    """Hold an output folder: alone, or together with the other shards.
+def locked_folder(folder: Path, *, part: str | None = None) -> Iterator[None]:
+    """Hold a folder alone, or as one part of a run whose other parts may hold it too.
 
     Raises:
-        OSError: another process has it.
+        OSError: another process has it, or a lock file cannot be written.
     """
-    if sys.platform == "win32":
+    with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as whole:
+            whole.enter_context(_locked(folder, FOLDER_LOCK, 0.0 if part is None else PATIENCE))
+            if part is None:
+                for path in folder.iterdir():
+                    if PART_LOCK.fullmatch(path.name):
+                        with _locked(folder, path.name, 0.0):
+                            pass  # no part is at work, and none can begin meanwhile
+                        with contextlib.suppress(OSError):
+                            path.unlink(missing_ok=True)
+                held.enter_context(whole.pop_all())
+            else:
+                held.enter_context(_locked(folder, f".fscs.{part}.lock", 0.0))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: str, patience: float) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / name, timeout=patience, mode=0o666)  # others who may write to the folder may lock it
+    try:
+        lock.acquire(poll_interval=0.02)
+    except Timeout:
+        raise OSError(
+            f"another run is writing to '{folder}'; wait for its end, or choose another output folder"
+        ) from None
+    except NotImplementedError:  # a file system without locks: as well as it can be had there
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        lock(descriptor, folder, shared=shared)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()

@@ -10,19 +10,6 @@ from PIL import Image
 from fscs_sdk.prediction import Prediction
 
 
-class Values:
-    """As much of a tensor as a fingerprint needs."""
-
-    def __init__(self, values: object) -> None:
-        self._values = np.asarray(values)
-
-    def contiguous(self) -> "Values":
-        return self
-
-    def numpy(self) -> np.ndarray:
-        return self._values
-
-
 class StubSupports:
     """Two classes with a shot each."""
 
@@ -30,9 +17,7 @@ class StubSupports:
 
     def __init__(self, threshold: float = 0.5, names: tuple[str, str] = ("bright", "dark")) -> None:
         self.names = names
-        self.features = ((Values([1.0]),),)
-        self.masks = self.tagged = self.class_index = Values([0, 1])
-        self.thresholds = Values([threshold] * len(names))
+        self.source = f"two photos, {threshold}"
 
 
 class StubModel:
@@ -40,7 +25,6 @@ class StubModel:
 
     identity = "stub@0"
     protocol = "paper"
-    dtype = "float32"
 
     def __init__(self, *, pause: float = 0.0) -> None:
         self.pause = pause

@@ -69,7 +69,7 @@ def open_journal(out: Path | None, settings: Mapping[str, Any]) -> Iterator[Jour
         yield Journal()
         return
     out.mkdir(parents=True, exist_ok=True)
-    with locked_folder(out, shared=False):
+    with locked_folder(out):
         path = out / JOURNAL
         if not path.exists():
             write_atomically(path, json.dumps({"fscs_evaluation": _VERSION, "settings": settings}).encode() + b"\n")

@@ -3,8 +3,9 @@
 import fnmatch
 import glob
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -15,6 +16,9 @@ PHOTO_ENDINGS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".heic", ".heif",
 })  # fmt: skip
+
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 class InputsError(ValueError):
@@ -47,6 +51,8 @@ class Inputs:
         hidden: photos and folders whose name begins with a dot.
         others: files without a photo's ending.
         results: folders with the results of an earlier run.
+        supports: files and folders that hold supports, not photos to be answered.
+        folders: the folders that were searched: absolute paths, links resolved.
     """
 
     photos: tuple[Photo, ...]
@@ -54,6 +60,12 @@ class Inputs:
     hidden: int = 0
     others: int = 0
     results: int = 0
+    supports: int = 0
+    folders: tuple[str, ...] = ()
+
+    def searched(self, source: str) -> bool:
+        """Whether a photo, an absolute path, would be among these if it were there and not left out."""
+        return any(source.startswith(os.path.join(folder, "")) for folder in self.folders)
 
 
 def find_inputs(
@@ -62,28 +74,33 @@ def find_inputs(
     out: str | os.PathLike[str],
     root: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
+    leave_out: Iterable[str | os.PathLike[str]] = (),
 ) -> Inputs:
     """List the photos of files, folders, patterns and lists.
 
-    - A folder is searched with all that is below it, for files with a photo's ending. What is hidden, the output folder
-      and folders of earlier results are left out, and links, unless ``follow_links`` is set; no folder is read twice.
+    - A folder is searched with all that is below it, for files with a photo's ending. What is hidden, the output
+      folder, folders of earlier results and what ``leave_out`` names are left out, and links, unless ``follow_links``
+      is set; no folder is read twice.
     - A file is taken as it is, whatever its ending. One that is not there is a photo with a ``problem``.
     - A pattern (``*``, ``?``, ``[...]``, and ``**`` for any folders) stands for what a shell would make of it; one that
       matches nothing is taken for a file's name.
-    - ``@list.txt`` names one input a line, or separated by NUL bytes, without patterns.
+    - ``@list.txt`` names one input a line, or separated by NUL bytes, without patterns; ``-`` and ``@-`` are such a
+      list on standard input.
 
     What is named is followed where it is a link, like in ``grep -r``.
 
     Args:
         out: the output folder, which need not exist.
         root: the folder that the photos' paths are relative to; by default the deepest one that holds all inputs.
+        leave_out: files and folders inside the inputs that hold no photos to answer, such as the supports; what is
+            named as an input is not left out.
 
     Raises:
         InputsError: nothing is given, nothing is there, a list cannot be read, an input lies in the output folder or
-            outside ``root``.
+            outside ``root``, or is a web address.
     """
-    texts = [os.fspath(given) for given in inputs]
-    walk = _Walk(os.path.realpath(out), follow_links)
+    texts = [os.fsdecode(given) for given in inputs]
+    walk = _Walk(os.path.realpath(out), follow_links, {os.path.realpath(path) for path in leave_out})
     for text in texts:
         for named in _expand(text):
             walk.name(named)
@@ -92,7 +109,9 @@ def find_inputs(
     walk.finish()
     base = _absolute(os.fspath(root)) if root is not None else _common(walk.named)
     photos = [Photo(_relative(place, base), source, problem) for place, (source, problem) in walk.found.items()]
-    inputs_found = Inputs(tuple(sorted(photos, key=lambda photo: photo.path)), **walk.left_out)
+    inputs_found = Inputs(
+        tuple(sorted(photos, key=lambda photo: photo.path)), folders=tuple(walk.folders), **walk.left_out
+    )
     if not any(photo.problem is None for photo in photos):
         raise InputsError(_nothing(texts, inputs_found))
     return inputs_found
@@ -103,7 +122,12 @@ def _nothing(texts: Sequence[str], found: Inputs) -> str:
     if found.photos:
         more = f", nor are {len(found.photos) - 1} others" if len(found.photos) > 1 else ""
         return f"{found.photos[0].problem}{more}; check the path"
-    counts = {"links": found.links, "hidden ones": found.hidden, "other files": found.others}
+    counts = {
+        "links": found.links,
+        "hidden ones": found.hidden,
+        "other files": found.others,
+        "of supports": found.supports,
+    }
     there = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return (
         f"there are no photos in {', '.join(map(repr, texts[:3]))}{f' (but {there})' if there else ''}; check the path"
@@ -116,8 +140,8 @@ def _expand(text: str) -> Iterator[str]:
         raise InputsError("an input is empty; give the path of a file or folder")
     if os.path.lexists(text):
         yield text
-    elif text.startswith("@"):
-        yield from read_list(text[1:])
+    elif text == "-" or text.startswith("@"):
+        yield from read_list(text.removeprefix("@"))
     else:
         matches = list(_matches(PurePath(text))) if glob.has_magic(text) else []
         yield from matches or [text]
@@ -191,16 +215,19 @@ class _Walk:
     folder is found by its own name, not by a link to it, in whatever order the inputs are given.
     """
 
-    def __init__(self, out: str, follow_links: bool) -> None:
-        self.out, self.follow_links = out, follow_links
+    def __init__(self, out: str, follow_links: bool, leave_out: Set[str]) -> None:
+        self.out, self.follow_links, self.leave_out = out, follow_links, leave_out
         self.named: dict[str, str] = {}
         self.found: dict[str, tuple[str, str | None]] = {}
-        self.left_out = {"links": 0, "hidden": 0, "others": 0, "results": 0}
+        self.folders: list[str] = []
+        self.left_out = {"links": 0, "hidden": 0, "others": 0, "results": 0, "supports": 0}
         self._read: set[tuple[int, int]] = set()
         self._linked: list[tuple[str, str]] = []
 
     def name(self, text: str) -> None:
         """Take a file or folder that is named."""
+        if _ADDRESS.match(text) and not os.path.lexists(text):
+            raise InputsError(f"the input {text!r} is a web address, not a file; download it first")
         if self._in_output(text):
             raise InputsError(f"the input {text!r} lies in the output folder; choose another output folder")
         self.named.setdefault(_absolute(text), text)
@@ -209,6 +236,7 @@ class _Walk:
         """Read all that was named, then what is linked from it."""
         for place, text in sorted(self.named.items()):
             if os.path.isdir(text):
+                self.folders.append(os.path.realpath(text))
                 self._folder(text, place, named=True)
             else:
                 self.found.setdefault(place, (text, None if os.path.lexists(text) else f"{text!r} does not exist"))
@@ -235,19 +263,22 @@ class _Walk:
                 self.left_out["results"] += 1
                 continue
             named = False
-            folders += self._entries(entries, place)
+            folders += self._entries(entries, place, os.path.realpath(source))
 
-    def _entries(self, entries: "list[os.DirEntry[str]]", place: str) -> list[tuple[str, str]]:
+    def _entries(self, entries: "list[os.DirEntry[str]]", place: str, real: str) -> list[tuple[str, str]]:
         """Take the photos of a folder; its folders, in reverse order, are the result."""
         folders = []
         for entry in entries:
             folder, link = _is_folder(entry), entry.is_symlink()
+            target = os.path.realpath(entry.path) if link else os.path.join(real, entry.name)
             if not folder and os.path.splitext(entry.name)[1].lower() not in PHOTO_ENDINGS:
                 self.left_out["others"] += 1
             elif entry.name.startswith("."):
                 self.left_out["hidden"] += 1
             elif link and not (self.follow_links and not self._in_output(entry.path)):
                 self.left_out["links"] += 1
+            elif target in self.leave_out:
+                self.left_out["supports"] += 1
             elif folder and link:
                 self._linked.append((os.path.join(place, entry.name), entry.path))
             elif folder:

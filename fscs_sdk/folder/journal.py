@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 from fscs_sdk.atomic import write_atomically
-from fscs_sdk.locks import lock
 
-JOURNAL = "journal.jsonl"
+#: The journal of a whole run.
+RUN_JOURNAL = "journal.jsonl"
 _SHARD = re.compile(r"journal\.([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})\.jsonl")
 
 
@@ -30,29 +30,34 @@ class Record:
 
     Attributes:
         path: the photo, relative to the folder that holds all inputs, with ``/``; the key of the journal.
-        status: ``ok``; ``failed``, then ``error`` says why; or ``pending``, while a run goes on or after it was killed.
+        status: ``ok``; ``failed``, then ``error`` says why; ``gone``, if it is no longer among the photos, but its
+            results still lie there; or ``pending``, while a run goes on or after it was killed.
         error: one sentence, or None.
-        presence: of each class by name, in the supports' order; empty unless ``ok``.
+        presence: of each class by name, in the supports' order; empty if it failed.
         scores: likewise.
-        files: format -> the files written, relative to the output folder, with ``/``; empty unless ``ok``.
+        files: format -> the files written, relative to the output folder, with ``/``; empty if it failed.
         seconds: that were spent on the photo: decoding, model and writing.
-        source: where the photo was read.
+        source: where the photo was read: an absolute path, the links of its folders resolved.
+        digest: of the photo's bytes; empty where they could not be read, or changed meanwhile.
         size: the photo's bytes; None where it was not there.
         modified: its time of modification in nanoseconds; None likewise.
-        run: fingerprint of the model, its settings and the supports.
+        changed: the time of its last change of any kind; None likewise, 0 on a system without.
+        run: key of the run: the model, its settings and what the supports were made from.
         stale: files of an earlier answer that still lie in the output folder, because this one failed.
     """
 
     path: str
-    status: Literal["ok", "failed", "pending"]
+    status: Literal["ok", "failed", "gone", "pending"]
     error: str | None = None
     presence: Mapping[str, bool] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     source: str = ""
+    digest: str = ""
     size: int | None = None
     modified: int | None = None
+    changed: int | None = None
     run: str = ""
     stale: tuple[str, ...] = ()
 
@@ -85,11 +90,12 @@ def _checked(values: Any) -> Record:
     Raises:
         ValueError, TypeError, KeyError, AttributeError: it is none.
     """
-    if not isinstance(values, dict) or values["status"] not in ("ok", "failed", "pending"):
+    if not isinstance(values, dict) or values["status"] not in ("ok", "failed", "gone", "pending"):
         raise ValueError("not a record")
     record = Record(**{item.name: values[item.name] for item in fields(Record) if item.name in values})
-    texts = (record.path, record.source, record.run, *(() if record.error is None else (record.error,)))
-    numbers = (*record.scores.values(), record.seconds, *(n for n in (record.size, record.modified) if n is not None))
+    texts = (record.path, record.source, record.digest, record.run, "" if record.error is None else record.error)
+    stamp = (n for n in (record.size, record.modified, record.changed) if n is not None)
+    numbers = (*record.scores.values(), record.seconds, *stamp)
     files = {str(name): _paths(paths) for name, paths in dict(record.files).items()}
     good = (
         all(isinstance(text, str) for text in texts)
@@ -165,7 +171,7 @@ def write_journal(path: Path, records: Iterable[Record]) -> None:
 
 def journal_name(shard: tuple[int, int] | None) -> str:
     """The journal's file name, of a whole run or of a shard (i, n)."""
-    return JOURNAL if shard is None else f"journal.{shard[0]}-of-{shard[1]}.jsonl"
+    return RUN_JOURNAL if shard is None else f"journal.{shard[0]}-of-{shard[1]}.jsonl"
 
 
 def shard_of(name: str) -> tuple[int, int] | None:
@@ -186,7 +192,7 @@ def shard_journals(out: Path) -> dict[tuple[int, int], Path]:
 def is_journal(path: str) -> bool:
     """Whether a file is a journal of ours, not something else of that name."""
     name = os.path.basename(path)
-    if name != JOURNAL and shard_of(name) is None:
+    if name != RUN_JOURNAL and shard_of(name) is None:
         return False
     try:
         with open(path, "rb") as file:
@@ -196,7 +202,7 @@ def is_journal(path: str) -> bool:
 
 
 class OpenJournal:
-    """A journal that this process alone appends to.
+    """A journal that is appended to, by the one run that holds its folder or its part of it.
 
     Attributes:
         contents: what it said when it was opened.
@@ -206,10 +212,13 @@ class OpenJournal:
         """Open or make it.
 
         Raises:
-            OSError: another run has it, it is a link or a folder, or the folder cannot be written.
+            OSError: it is a link or a folder, or the folder cannot be written.
         """
+        if path.is_symlink():
+            raise OSError(f"the journal '{path}' is a link, which might lead anywhere; remove it")
         self.path = path
-        self._descriptor = _open_locked(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        self._descriptor = os.open(path, flags, 0o666)
         with open(self._descriptor, "rb", closefd=False) as file:
             content = file.read()
         self.contents = parse_journal(content)
@@ -242,21 +251,3 @@ class OpenJournal:
                 os.ftruncate(self._descriptor, end)
             raise OSError(error.errno, error.strerror, str(self.path)) from None
         self._torn = False
-
-
-def _open_locked(path: Path) -> int:
-    if path.is_symlink():
-        raise OSError(f"the journal '{path}' is a link, which might lead anywhere; remove it")
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    while True:
-        descriptor = os.open(path, flags, 0o666)
-        try:
-            lock(descriptor, path)
-            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
-                return descriptor
-        except FileNotFoundError:
-            pass  # as below: the run that had it has just replaced or removed it
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)

@@ -3,22 +3,20 @@
 import os
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fscs_sdk.folder.inputs import InputsError
 from fscs_sdk.folder.journal import (
-    JOURNAL,
-    OpenJournal,
+    RUN_JOURNAL,
     Record,
     read_journal,
     shard_journals,
     write_journal,
 )
 from fscs_sdk.folder.output import OutputFolder
+from fscs_sdk.folder.plan import is_gone
 from fscs_sdk.folder.run import collect
-from fscs_sdk.formats import WRITERS
 from fscs_sdk.locks import locked_folder
 
 
@@ -27,7 +25,7 @@ class Merged:
     """What became of a merge.
 
     Attributes:
-        records: lines of the joined journal.
+        records: lines of the joined journal, but for photos that are gone.
         failed: those of photos that could not be answered.
         missing_shards: shards (i, n) without a journal.
         missing: paths of photos that a shard was to answer and has not.
@@ -68,39 +66,43 @@ def merge_journals(out: str | os.PathLike[str]) -> Merged:
         OSError: a run is writing to ``out``, or it cannot be written.
     """
     folder = Path(os.path.realpath(out))
-    if not folder.is_dir() or not (shard_journals(folder) or (folder / JOURNAL).is_file()):
+    path = folder / RUN_JOURNAL
+    if not folder.is_dir() or not (shard_journals(folder) or path.is_file()):
         raise InputsError(
             f"there is no journal in '{os.fspath(out)}'; give the --out of the runs that are to be merged"
         )
     output = OutputFolder(folder)
-    with ExitStack() as held:
-        held.enter_context(locked_folder(folder, shared=False))
-        joined = held.enter_context(OpenJournal(folder / JOURNAL))
+    with locked_folder(folder):
         output.sweep()
+        joined = read_journal(path)
         shards = shard_journals(folder)
-        contents = {shard: read_journal(path) for shard, path in shards.items()}
-        records = dict(joined.contents.records)
+        contents = {shard: read_journal(journal) for shard, journal in shards.items()}
+        records = dict(joined.records)
         for shard in contents.values():
-            records.update((path, record) for path, record in shard.records.items() if _is_better(record, records))
-        pending = {path for part in (joined.contents, *contents.values()) for path in part.pending}
-        settled = {path for part in contents.values() for path in part.settled}
-        missing = pending - settled - set(joined.contents.settled)
-        lines = Counter(path for part in contents.values() for path in part.settled)
-        write_journal(joined.path, [*records.values(), *(Record(path, "pending") for path in missing)])
+            records.update((name, record) for name, record in shard.records.items() if _is_better(record, records))
+        pending = {name for part in (joined, *contents.values()) for name in part.pending}
+        settled = {name for part in contents.values() for name in part.settled}
+        missing = pending - settled - set(joined.settled)
+        records = {
+            name: replace(record, status="gone") if record.status == "ok" and is_gone(record) else record
+            for name, record in records.items()
+        }
+        lines = Counter(name for part in contents.values() for name in part.settled)
+        write_journal(path, [*records.values(), *(Record(name, "pending") for name in missing)])
         collected, problems = _collect(output, records)
         merged = Merged(
-            records=len(records.keys() - missing),
-            failed=tuple(records[path] for path in sorted(records) if records[path].status == "failed"),
+            records=len([name for name, record in records.items() if record.status != "gone" and name not in missing]),
+            failed=tuple(records[name] for name in sorted(records) if records[name].status == "failed"),
             missing_shards=_missing_shards(shards),
             missing=tuple(sorted(missing)),
-            double=tuple(sorted(path for path, count in lines.items() if count > 1)),
+            double=tuple(sorted(name for name, count in lines.items() if count > 1)),
             problems=problems,
             collected=collected,
-            journal=joined.path,
+            journal=path,
         )
         if merged.complete:
-            for path in shards.values():
-                path.unlink(missing_ok=True)
+            for journal in shards.values():
+                journal.unlink(missing_ok=True)
     return merged
 
 
@@ -129,8 +131,6 @@ def _collect(output: OutputFolder, records: Mapping[str, Record]) -> tuple[tuple
     if len(runs) > 1:
         others = len(answered) - runs[run]
         problems = (f"{others} photos were answered with another model, settings or supports; run their shards again",)
-    mine = [record for record in answered if record.run == run]
-    used = {name for record in mine for name in record.files}
-    formats = [format for format in WRITERS.values() if format.name in used]
-    collected, more = collect(output, formats, mine, tuple(mine[0].presence), run)
+    names = next(tuple(record.presence) for record in answered if record.run == run)
+    collected, more = collect(output, (), records, names, run, before=records)
     return collected, (*problems, *more)

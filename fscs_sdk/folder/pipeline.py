@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from fscs_sdk.folder.identity import PhotoFile, stamp
 from fscs_sdk.folder.inputs import Photo
 from fscs_sdk.folder.journal import Record
 from fscs_sdk.folder.output import FATAL, OutputFolder
@@ -32,8 +33,7 @@ class _Job:
     """A photo on its way."""
 
     photo: Photo
-    size: int | None = None
-    modified: int | None = None
+    stamp: tuple[int, int, int] | None = None
     image: "NDArray[np.uint8] | None" = None
     error: str | None = None
     seconds: float = 0.0
@@ -95,7 +95,7 @@ def _decode(photo: Photo, max_pixels: int) -> _Job:
             status = os.stat(photo.source)
             if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
                 raise OSError(f"{photo.source!r} is not a file; give the path of a photo")
-            job.size, job.modified = status.st_size, status.st_mtime_ns
+            job.stamp = stamp(photo.source)
             job.image = read_image(photo.source, max_pixels=max_pixels)
     except Exception as error:  # noqa: BLE001 (whatever is wrong with one photo, the others are answered)
         job.error = sentence(error)
@@ -151,6 +151,7 @@ def _finished(job: _Job, prediction: "Prediction | None", work: Work, plan: Plan
     stale = earlier.files - {file for kept in earlier.more.values() for file in kept} - new
     if good:
         output.remove(stale)
+    file = PhotoFile(job.photo.source)
     return Record(
         path=path,
         status="ok" if good else "failed",
@@ -159,9 +160,8 @@ def _finished(job: _Job, prediction: "Prediction | None", work: Work, plan: Plan
         scores={name: round(score, 6) for name, score in prediction.scores.items()} if prediction and good else {},
         files={**earlier.more, **files} if good else {},
         seconds=round(job.seconds + time.monotonic() - begun, 4),
-        source=job.photo.source,
-        size=job.size,
-        modified=job.modified,
+        digest=file.digest if file.stamp == job.stamp else "",  # one that changed meanwhile is answered again
+        **file.state,
         run=plan.run,
         stale=() if good else tuple(sorted(earlier.files | new)),
     )

@@ -2,15 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fscs_sdk.folder.inputs import Inputs, Photo
-from fscs_sdk.folder.journal import JOURNAL, Contents, Record, journal_name, read_journal, shard_journals
+from fscs_sdk.folder.identity import PhotoFile
+from fscs_sdk.folder.inputs import Inputs, InputsError, Photo
+from fscs_sdk.folder.journal import RUN_JOURNAL, Record, journal_name, read_journal, shard_journals
 from fscs_sdk.folder.output import OutputFolder
 from fscs_sdk.folder.places import in_shard, places
 from fscs_sdk.formats import Format, select
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fscs_sdk.prediction import Prediction
     from fscs_sdk.supports import SupportSet
 
-#: Part of every fingerprint: raise it when the same photo, model and supports would give another answer.
+#: Part of every run's key: raise it when the same photo, model and supports would give another answer.
 ANSWER_VERSION = 1
 
 
@@ -34,9 +35,6 @@ class Segmenter(Protocol):
 
     @property
     def protocol(self) -> str: ...
-
-    @property
-    def dtype(self) -> object: ...
 
     def encode(self, supports: Mapping[str, object]) -> "SupportSet": ...
 
@@ -70,18 +68,22 @@ class Work:
         self.workers = workers or min(4, max(2, os.cpu_count() or 2))
         self.max_pixels = max_pixels
 
-    def fingerprint(self) -> str:
-        """Changes when an answer could. The device is left out: it moves an answer by rounding alone."""
-        model = self.model
-        settings = [ANSWER_VERSION, model.identity.rpartition("@")[2], model.protocol, str(model.dtype), self.names]
-        digest = sha256(json.dumps(settings).encode())
-        supports = self.supports
-        maps = (map for level in supports.features for map in level)
-        found = supports.calibration
-        numbers = () if found is None else (found.offsets, found.cuts, found.slopes)
-        for tensor in (*maps, supports.masks, supports.tagged, supports.class_index, supports.thresholds, *numbers):
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+    def run_key(self) -> str:
+        """Changes when an answer could by more than rounding: device and dtype, batches and threads are left out.
+
+        Of supports it takes what they were made from, not their features, which every machine rounds in its own way;
+        files of earlier versions do not say that.
+        """
+        supports, model = self.supports, self.model
+        settings = [ANSWER_VERSION, model.identity.rpartition("@")[2], model.protocol, self.names, supports.source]
+        key = sha256(json.dumps(settings).encode())
+        if not supports.source:
+            maps = (map for level in supports.features for map in level)
+            found = supports.calibration
+            numbers = () if found is None else (found.offsets, found.cuts, found.slopes)
+            for tensor in (*maps, supports.masks, supports.tagged, supports.class_index, supports.thresholds, *numbers):
+                key.update(tensor.contiguous().numpy().tobytes())
+        return key.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,10 @@ class Plan:
         done: path -> record, of the photos that need no answer.
         todo: the others.
         earlier: path -> what is left of earlier answers to them.
-        kept: path -> record, of photos that this run was not asked about and whose results are there.
-        run: fingerprint of the model, its settings and the supports.
+        kept: path -> record, of photos of earlier runs that this one was not asked about and whose results are there;
+            those that are no longer where they were have the status ``gone``.
+        recorded: path -> record, what the journals said of all photos before.
+        run: key of the run: the model, its settings and what the supports were made from.
     """
 
     inputs: Inputs
@@ -116,61 +120,87 @@ class Plan:
     todo: tuple[Photo, ...]
     earlier: "Mapping[str, Earlier]"
     kept: Mapping[str, Record]
+    recorded: Mapping[str, Record]
     run: str
 
 
 def make_plan(work: Work, found: Inputs, out: Path, *, shard: tuple[int, int] | None, overwrite: bool) -> Plan:
+    """Compare the photos with the journals.
+
+    Raises:
+        InputsError: the output folder holds results of other photos of the same names, and ``overwrite`` is not set.
+    """
     place = places(photo.path for photo in found.photos)
     photos = tuple(photo for photo in found.photos if shard is None or in_shard(photo.path, shard))
     own = out / journal_name(shard)
-    others = [path for path in (out / JOURNAL, *shard_journals(out).values()) if path != own]
+    others = [path for path in (out / RUN_JOURNAL, *shard_journals(out).values()) if path != own]
     journals = [read_journal(path) for path in (own, *others)]
-    run = work.fingerprint()
+    recorded = {path: record for journal in reversed(journals) for path, record in journal.records.items()}
+    asked = {photo.path for photo in found.photos}
+    elsewhere = {record.source: record for path, record in recorded.items() if path not in asked}
+    run, output = work.run_key(), OutputFolder(out) if out.is_dir() else None
     wanted = {format.name for format in work.formats}
-    output = OutputFolder(out) if out.is_dir() else None
+    files = {photo.path: PhotoFile(photo.source) for photo in photos}
+    settled = [journal.settled for journal in journals]
     done: dict[str, Record] = {}
     earlier: dict[str, Earlier] = {}
     for photo in photos:
+        file = files[photo.path]
+        records = [journal.records[photo.path] for journal in journals if photo.path in journal.records]
+        for record in () if overwrite else records:
+            if file.is_another_than(record):
+                raise InputsError(
+                    f"'{out}' holds results of other photos of the same names: {photo.path!r} is {record.source!r} "
+                    f"there and {file.source!r} here; choose another output folder, answer both in one run, or "
+                    "overwrite what is there"
+                )
         right = [
-            record for record in _settled(journals, photo.path) if output and _is_right(record, photo, run, output)
+            replace(journal[photo.path], status="ok", **file.state)
+            for journal in settled
+            if output and _is_right(journal.get(photo.path), photo, file, run, place[photo.path], output)
         ]
-        right = [record for record in right if _fits(record, place[photo.path])]
         complete = [record for record in right if wanted <= set(record.files)]
         if complete and not overwrite:
             done[photo.path] = complete[0]
-        else:
-            all_files = (
-                journal.records[photo.path].all_files() for journal in journals if photo.path in journal.records
-            )
-            more = {name: files for record in right for name, files in record.files.items() if name not in wanted}
-            earlier[photo.path] = Earlier(more, frozenset(chain.from_iterable(all_files)))
+            continue
+        moved = [elsewhere[file.source]] if file.source in elsewhere else []
+        more = {name: files for record in right for name, files in record.files.items() if name not in wanted}
+        all_files = (record.all_files() for record in (*records, *moved))
+        earlier[photo.path] = Earlier(more, frozenset(chain.from_iterable(all_files)))
+    sources = {file.source for file in files.values()}
+    kept = _kept(settled[:1] if shard else settled, set(files), sources, found, output) if output else {}
     todo = tuple(photo for photo in photos if photo.path not in done)
-    mine = {photo.path for photo in photos}
-    kept = {
-        path: record
-        for journal in (journals[:1] if shard else reversed(journals))
-        for path, record in journal.settled.items()
-        if record.status == "ok" and path not in mine
-    }
-    return Plan(found, photos, place, done, todo, earlier, kept, run)
+    return Plan(found, photos, place, done, todo, earlier, kept, recorded, run)
 
 
-def _settled(journals: Sequence[Contents], path: str) -> list[Record]:
-    return [journal.records[path] for journal in journals if path in journal.records and path not in journal.pending]
-
-
-def _is_right(record: Record, photo: Photo, run: str, output: OutputFolder) -> bool:
-    """Whether a record's answer is what a new one would be, and its files are there."""
-    if record.status != "ok" or record.run != run or photo.problem is not None:
+def _is_right(record: Record | None, photo: Photo, file: PhotoFile, run: str, place: str, output: OutputFolder) -> bool:
+    """Whether a record's answer is what a new one would be, and its files are there and called what they would be."""
+    if record is None or record.status not in ("ok", "gone") or record.run != run or photo.problem is not None:
         return False
-    try:
-        status = os.stat(photo.source)
-    except OSError:
+    files = list(chain.from_iterable(record.files.values()))
+    there = all(name.startswith(f"{place}.") and output.has(name) for name in files)
+    return there and file.has_content_of(record)
+
+
+def _kept(
+    journals: Sequence[Mapping[str, Record]], mine: Set[str], sources: Set[str], found: Inputs, output: OutputFolder
+) -> dict[str, Record]:
+    """What journals say of other photos than these, if their results are there; the first journal's word counts."""
+    asked = {photo.path for photo in found.photos}
+    kept: dict[str, Record] = {}
+    for journal in reversed(journals):
+        for path, record in journal.items():
+            files = chain.from_iterable(record.files.values())
+            if record.status == "failed" or path in mine or record.source in sources or not all(map(output.has, files)):
+                continue
+            left = path not in asked and (is_gone(record) or found.searched(record.source))
+            kept[path] = replace(record, status="gone" if left else "ok")
+    return kept
+
+
+def is_gone(record: Record) -> bool:
+    """Whether a photo is no longer where it was, though the folder of its run is: not on a disk that is not there."""
+    if os.path.lexists(record.source):
         return False
-    unchanged = (status.st_size, status.st_mtime_ns) == (record.size, record.modified)
-    return unchanged and all(output.has(file) for files in record.files.values() for file in files)
-
-
-def _fits(record: Record, place: str) -> bool:
-    """Whether a record's files are called what they would be called now."""
-    return all(file.startswith(f"{place}.") for files in record.files.values() for file in files)
+    folder = record.source.removesuffix(record.path.replace("/", os.sep))
+    return record.status == "gone" or (folder != record.source and os.path.isdir(folder))

@@ -2,13 +2,14 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fscs_sdk.folder.inputs import Inputs, find_inputs
+from fscs_sdk.folder.inputs import Inputs, InputsError, find_inputs
 from fscs_sdk.folder.journal import (
     OpenJournal,
     Record,
@@ -20,7 +21,7 @@ from fscs_sdk.folder.journal import (
 from fscs_sdk.folder.output import FATAL, OutputFolder, check_output
 from fscs_sdk.folder.pipeline import answers, sentence
 from fscs_sdk.folder.plan import Plan, Segmenter, Work, make_plan
-from fscs_sdk.formats import Format
+from fscs_sdk.formats import WRITERS, Format
 from fscs_sdk.images import DEFAULT_MAX_PIXELS
 from fscs_sdk.locks import locked_folder
 
@@ -38,7 +39,10 @@ class Summary:
         answered: photos that it answered.
         done_before: photos whose answers of an earlier run are still right.
         failed: the records of those that could not be answered.
-        present: class name -> number of photos in which it is, of this and earlier runs.
+        present: class name -> number of these photos in which it is.
+        earlier: photos of earlier runs, not asked about now, that the files of the whole run hold too.
+        gone: photos of earlier runs that are no longer there; the files of the whole run leave them out.
+        outdated: photos of earlier runs that another model, settings or supports answered; likewise.
         problems: what is wrong beside the photos: sentences.
         out: the output folder.
         journal: the journal in it.
@@ -51,6 +55,9 @@ class Summary:
     done_before: int
     failed: tuple[Record, ...]
     present: Mapping[str, int]
+    earlier: int
+    gone: int
+    outdated: int
     problems: tuple[str, ...]
     out: Path
     journal: Path
@@ -70,13 +77,14 @@ def predict_folder(
     supports: "Mapping[str, object] | SupportSet",
     out: str | os.PathLike[str],
     *,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: str | Sequence[str] = DEFAULT_FORMATS,
     batch_size: int = 1,
     workers: int | None = None,
-    shard: tuple[int, int] | None = None,
+    shard: tuple[int, int] | str | None = None,
     overwrite: bool = False,
     follow_links: bool = False,
     root: str | os.PathLike[str] | None = None,
+    leave_out: Sequence[str | os.PathLike[str]] = (),
     max_pixels: int = DEFAULT_MAX_PIXELS,
     progress: Callable[[int, int, Record | None], None] | None = None,
 ) -> Summary:
@@ -87,67 +95,77 @@ def predict_folder(
     ``out/journal.jsonl``, has one line for each photo (:class:`Record`); a photo that cannot be read or answered is a
     line with its error, and the run goes on. Called again, it answers only what is new, changed, failed before, or
     whose model, supports, threshold or formats changed. Stopped at any moment, also by ``kill -9``, the next call goes
-    on to the same result. Photos are decoded ahead of the model and written behind it, in threads; the memory needed
-    does not grow with their number.
+    on to the same result, on whatever machine and device. Photos are decoded ahead of the model and written behind it,
+    in threads; beside them the memory needed grows by the photos' lines in the journal, 1 to 2 kB each.
+
+    A result belongs to a photo: to the place of its file and to its content. Other photos of the same names are refused
+    before anything is written. The files of a whole run (a table, a data set) hold the photos of this run and of
+    earlier ones with the same model and supports; a photo that is no longer there leaves them, its own files stay.
 
     Args:
         model: a :class:`~fscs_sdk.FewShotSegmenter`.
         inputs: see :func:`fscs_sdk.folder.inputs.find_inputs`.
         supports: as for ``model.predict``; encoded once.
         out: the output folder; it must not be or hold an input.
-        formats: names from :data:`fscs_sdk.formats.WRITERS`.
+        formats: names from :data:`fscs_sdk.formats.WRITERS`, or one.
         batch_size: photos that pass the backbone together: on a CPU 1 is best.
         workers: threads that decode, and as many that write; by default 2 to 4, by the number of processors.
-        shard: (i, n), i from 1: only the i-th of n parts, by a hash of the photos' paths, with a journal of its own;
-            :func:`~fscs_sdk.folder.merge_journals` joins them.
-        overwrite: answer again what is done.
+        shard: (i, n) or "i/n", i from 1: only the i-th of n parts, by a hash of the photos' paths, with a journal of
+            its own; :func:`~fscs_sdk.folder.merge_journals` joins them.
+        overwrite: answer again what is done, and replace results of other photos of the same names.
         follow_links: also follow symbolic links inside the inputs.
         root: the folder that the photos' paths are relative to; by default the deepest that holds all inputs.
+        leave_out: files and folders inside the inputs that hold no photos to answer, such as the supports' folder.
         max_pixels: larger photos fail, from their header, before they are decoded.
         progress: called with the number of photos done, the number to do, and the record of the last one; first with
             (0, number, None).
 
     Raises:
-        InputsError: no photos, or an output folder that cannot be one; nothing was written.
+        InputsError: no photos, or an output folder that cannot be one or holds results of other photos of the same
+            names; nothing was written.
         ValueError: an unknown format, an option out of its range, or supports that cannot be used; nothing was written.
         MissingPackageError: a format's package is not installed; an ImportError.
         OSError: the disk is full or gone, or another run is writing to ``out``. What was answered stays.
     """
     begun = time.monotonic()
-    _check_options(batch_size, workers, shard)
+    shard = _checked_options(batch_size, workers, shard)
     work = Work(model, supports, formats, batch_size, workers, max_pixels)
     check_output(out)
-    found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links)
+    found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)
+    make_plan(work, found, Path(os.path.realpath(out)), shard=shard, overwrite=overwrite)  # refused before it is made
     output = OutputFolder(out)
     report = progress or (lambda done, total, record: None)
-    with ExitStack() as held:
-        held.enter_context(locked_folder(output.path, shared=shard is not None))
-        journal = held.enter_context(OpenJournal(output.path / journal_name(shard)))
+    with locked_folder(output.path, part=shard and f"{shard[0]}-of-{shard[1]}"):
         if shard is None:
             output.sweep()
         plan = make_plan(work, found, output.path, shard=shard, overwrite=overwrite)
-        journal.append(*(Record(photo.path, "pending") for photo in plan.todo))
-        report(0, len(plan.todo), None)
         new: dict[str, Record] = {}
-        with closing(answers(work, plan, output)) as records_made:
-            for record in records_made:
-                journal.append(record)
-                new[record.path] = record
-                report(len(new), len(plan.todo), record)
+        with OpenJournal(output.path / journal_name(shard)) as journal:
+            journal.append(*(Record(photo.path, "pending") for photo in plan.todo))
+            report(0, len(plan.todo), None)
+            with closing(answers(work, plan, output)) as records_made:
+                for record in records_made:
+                    journal.append(record)
+                    new[record.path] = record
+                    report(len(new), len(plan.todo), record)
         records = {**plan.kept, **plan.done, **new}
-        write_journal(journal.path, records.values())
+        write_journal(journal.path, records.values())  # which is closed now: Windows replaces no file that is open
         collected: tuple[Path, ...] = ()
         problems: tuple[str, ...] = ()
         if shard is None:
-            collected, problems = collect(output, work.formats, records.values(), work.names, plan.run)
+            collected, problems = collect(output, work.formats, records, work.names, plan.run, before=plan.recorded)
             _absorb(output.path, records)
     failed = tuple(record for record in new.values() if record.status == "failed")
     mine = [*plan.done.values(), *new.values()]
+    same = Counter(record.run == plan.run for record in plan.kept.values() if record.status == "ok")
     return Summary(
         answered=len(new) - len(failed),
         done_before=len(plan.done),
         failed=tuple(sorted(failed, key=lambda record: record.path)),
         present={name: sum(record.presence.get(name, False) for record in mine) for name in work.names},
+        earlier=same[True],
+        gone=sum(record.status == "gone" for record in plan.kept.values()),
+        outdated=same[False],
         problems=problems,
         out=output.path,
         journal=journal.path,
@@ -163,33 +181,58 @@ def plan_folder(
     supports: "Mapping[str, object] | SupportSet",
     out: str | os.PathLike[str],
     *,
-    formats: Sequence[str] = DEFAULT_FORMATS,
-    shard: tuple[int, int] | None = None,
+    formats: str | Sequence[str] = DEFAULT_FORMATS,
+    shard: tuple[int, int] | str | None = None,
     overwrite: bool = False,
     follow_links: bool = False,
     root: str | os.PathLike[str] | None = None,
+    leave_out: Sequence[str | os.PathLike[str]] = (),
 ) -> Plan:
     """What :func:`predict_folder` would do with the same arguments. Nothing is written, no photo is opened.
 
     Raises:
         InputsError, ValueError, MissingPackageError, OSError: as :func:`predict_folder`.
     """
-    _check_options(1, None, shard)
+    shard = _checked_options(1, None, shard)
     work = Work(model, supports, formats, 1, None, DEFAULT_MAX_PIXELS)
     check_output(out)
-    found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links)
+    found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)
     return make_plan(work, found, Path(os.path.realpath(out)), shard=shard, overwrite=overwrite)
 
 
-def _listed(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
-    return [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "2/8" -> (2, 8).
+
+    Raises:
+        ValueError: it is none.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and len(count) < 10 and 1 <= int(index) <= int(count)):
+        raise ValueError(f"{text!r} is no shard; write I/N with 1 <= I <= N, such as 2/8")
+    return int(index), int(count)
 
 
-def _check_options(batch_size: int, workers: int | None, shard: tuple[int, int] | None) -> None:
+def _listed(inputs: object) -> list[str | os.PathLike[str]]:
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    if not isinstance(paths, Iterable) or isinstance(paths, (bytes, Mapping)):
+        raise InputsError(f"the inputs must be paths of files and folders, not {type(inputs).__name__}")
+    listed = list(paths)
+    for path in listed:
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputsError(f"an input must be the path of a file or folder, not {type(path).__name__}")
+    return listed
+
+
+def _checked_options(
+    batch_size: int, workers: int | None, shard: tuple[int, int] | str | None
+) -> tuple[int, int] | None:
     if batch_size < 1 or (workers is not None and workers < 1):
         raise ValueError("batch_size and workers must be at least 1")
+    if isinstance(shard, str):
+        return parse_shard(shard)
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"there is no shard {shard[0]}/{shard[1]}; i/n needs 1 <= i <= n, such as 2/8")
+    return shard
 
 
 def _absorb(out: Path, records: Mapping[str, Record]) -> None:
@@ -201,27 +244,36 @@ def _absorb(out: Path, records: Mapping[str, Record]) -> None:
 
 
 def collect(
-    output: OutputFolder, formats: Sequence[Format], records: Iterable[Record], names: Sequence[str], run: str
+    output: OutputFolder,
+    formats: Sequence[Format],
+    records: Mapping[str, Record],
+    names: Sequence[str],
+    run: str,
+    *,
+    before: Mapping[str, Record],
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Put the files of the whole run together: their paths, and what went wrong with others, as sentences.
 
+    Beside those of these formats also the ones that an earlier run left: what is gone or answered anew leaves them.
+
     Args:
         records: those of this ``run`` are taken.
+        before: what the journals said of all photos before.
 
     Raises:
         OSError: the output folder is full or gone.
     """
-    answered = [record for record in records if record.status == "ok" and record.run == run]
-    answered.sort(key=lambda record: record.path)
+    answered = [record for _, record in sorted(records.items()) if record.status == "ok" and record.run == run]
     written: list[Path] = []
     problems = []
-    for format in formats:
-        if format.whole_run is None:
+    for format in WRITERS.values():
+        had = [path for path, record in before.items() if record.files.get(format.name)]
+        if format.whole_run is None or not (format in formats or had):
             continue
         files = {r.path: output.path / r.files[format.name][0] for r in answered if r.files.get(format.name)}
         try:
             output.refuse_links(format.whole_run.partition("/")[0])
-            written += format.collect(files, output.path, names=names)
+            written += format.collect(files, output.path, names=names, gone=had)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in FATAL:
                 raise

@@ -11,11 +11,11 @@ and nothing else, so that a resumed or merged run gives the same result:
 have ``whole_run`` None, and their ``collect`` returns no files.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -42,6 +42,18 @@ __all__ = [
 LONGEST_ENDING = 64
 
 
+def yolo_label(photo: str) -> str:
+    """A photo's label file in a whole run's YOLO data set, where Ultralytics looks for it.
+
+    Raises:
+        ValueError: the photo's name is not a path inside a folder.
+    """
+    place = PurePosixPath(photo)
+    if place.is_absolute() or ".." in place.parts or not place.name:
+        raise ValueError(f"the photo {photo!r} is not a path inside a folder; YOLO labels need one")
+    return f"yolo/labels/{place.with_suffix('.txt')}"
+
+
 class MissingPackageError(ImportError):
     """A format needs an optional package that is not installed; the message says how to install it."""
 
@@ -66,6 +78,7 @@ class Format:
         ending: what is added to the photo's name; None where the endings depend on the classes.
         whole_run: the file of a whole run inside the output folder, or None.
         package: the optional package that it needs, or None.
+        part_of: where a whole run has a file for each photo, the one of a photo inside the output folder.
     """
 
     name: str
@@ -73,6 +86,7 @@ class Format:
     ending: str | None
     whole_run: str | None = None
     package: str | None = None
+    part_of: Callable[[str], str] | None = None
 
     def encode(self, prediction: "Prediction", *, photo: str) -> dict[str, bytes]:
         """The contents of the photo's files, by ending.
@@ -108,7 +122,9 @@ class Format:
             write_atomically(paths[-1], data)
         return paths
 
-    def collect(self, files: Mapping[str, Path], folder: Path, *, names: Sequence[str]) -> list[Path]:
+    def collect(
+        self, files: Mapping[str, Path], folder: Path, *, names: Sequence[str], gone: Iterable[str] = ()
+    ) -> list[Path]:
         """Put a run's files together from the files of its photos; nothing else is needed, nothing is predicted again.
 
         Args:
@@ -116,6 +132,7 @@ class Format:
                 it. Their order is the order of the result.
             folder: the output folder; see ``whole_run`` for what is written there.
             names: the run's class names, in the supports' order.
+            gone: photos of which earlier results may hold a part that is to leave, unless they are in ``files``.
 
         Returns:
             The paths written; none for a format without a ``whole_run``.
@@ -134,6 +151,12 @@ class Format:
             paths.append(folder / name)
             paths[-1].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(paths[-1], data)
+        if self.part_of is not None:
+            kept = {str(path).casefold() for path in paths}  # there are file systems that do not tell them apart
+            for photo in gone:
+                path = folder / self.part_of(photo)
+                if str(path).casefold() not in kept:
+                    path.unlink(missing_ok=True)
         return paths
 
     def require(self) -> None:
@@ -166,7 +189,7 @@ WRITERS: Mapping[str, Format] = MappingProxyType(
             Format("npz", "NumPy archive: probability maps, mask, names, scores", ".npz"),
             Format("coco", "COCO JSON with RLE masks", ".coco.json", "annotations.coco.json", "pycocotools"),
             Format("labelme", "LabelMe JSON, the photo inside", ".labelme.json"),
-            Format("yolo", "YOLO segmentation labels", ".yolo.txt", "yolo/data.yaml"),
+            Format("yolo", "YOLO segmentation labels", ".yolo.txt", "yolo/data.yaml", part_of=yolo_label),
             Format("csv", "presence, score and pixels of each class", ".csv", "presence.csv"),
         )
     }

@@ -7,11 +7,12 @@ find the same pixel, so both rasterise the exact mask.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fscs_sdk.formats import yolo_label
 from fscs_sdk.prediction import Prediction
 
 #: Distance of a written coordinate from its pixel's upper left corner, in pixels; in (0, 0.5) for both kinds of reader.
@@ -111,10 +112,7 @@ def collect(files: Mapping[str, Path], *, names: Sequence[str]) -> dict[str, byt
     }
     owners: dict[str, str] = {}
     for photo, path in files.items():
-        place = PurePosixPath(photo)
-        if place.is_absolute() or ".." in place.parts or not place.name:
-            raise ValueError(f"the photo {photo!r} is not a path inside a folder; YOLO labels need one")
-        label = f"yolo/labels/{place.with_suffix('.txt')}"
+        label = yolo_label(photo)
         owner = owners.setdefault(label.casefold(), photo)
         if owner != photo:
             raise ValueError(f"YOLO takes {owner!r} and {photo!r} for one photo: rename one, or leave out format yolo")
