@@ -1,6 +1,8 @@
 """Folder runs: nothing lost, nothing mixed up, nothing outside the output folder, whatever happens in between."""
 
+import csv
 import errno
+import io
 import itertools
 import json
 import os
@@ -10,6 +12,7 @@ import sys
 import threading
 import tracemalloc
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from fscs_sdk.folder import InputsError, Record, Summary, merge_journals, plan_f
 from fscs_sdk.folder.inputs import find_inputs, parse_list
 from fscs_sdk.folder.journal import OpenJournal, parse_journal, parse_line, write_journal
 from fscs_sdk.folder.places import LONGEST_STEM, in_shard, places
+from fscs_sdk.folder.plan import Work
 from fscs_sdk.formats import WRITERS
 from stub_model import StubModel, StubSupports, write_photo
 
@@ -703,6 +707,219 @@ def test_the_output_folder_may_not_be_a_file(photos, out):
     for start in (run, lambda photos, out: plan_folder(StubModel(), photos, StubSupports(), out)):
         with pytest.raises(InputsError, match="is a file; choose a folder"):
             start(photos, out)
+
+
+# ---- Whose results ---------------------------------------------------------------------------------------------------
+
+
+def rows(out: Path) -> dict[str, list[str]]:
+    """Photo -> presence of its classes, of the table of the whole run."""
+    table: dict[str, list[str]] = {}
+    for row in csv.DictReader((out / "presence.csv").read_text("utf-8").splitlines()):
+        table.setdefault(row["photo"], []).append(row["present"])
+    return table
+
+
+@pytest.mark.parametrize("same_times", [True, False])
+@pytest.mark.parametrize("inputs", [("day1", "day2"), ("day1/a.png", "day2/a.png"), ("day1/*", "day2/*")])
+def test_another_photo_of_the_same_name_is_refused_and_nothing_is_written(tmp_path, out, same_times, inputs):
+    for number, day in enumerate(("day1", "day2")):
+        write_photo(tmp_path / day / "a.png", number)
+        os.utime(tmp_path / day / "a.png", ns=(10**18 + number * (not same_times),) * 2)
+    first, second = (tmp_path / text for text in inputs)
+    run(first, out, formats=("csv",))
+    before = tree(out)
+    for begin in (run, lambda *arguments, **options: plan_folder(StubModel(), second, StubSupports(), out)):
+        with pytest.raises(InputsError, match=r"day1/a.png' there and '.*day2/a.png' here; choose another output"):
+            begin(second, out, formats=("csv",))
+    assert tree(out) == before
+    assert run([first, second], out, formats=("csv",)).answered == 2
+    assert sorted(rows(out)) == ["day1/a.png", "day2/a.png"]
+    assert set(tree(out)) == {"journal.jsonl", "presence.csv", "day1/a.png.csv", "day2/a.png.csv"}
+
+
+def test_another_photo_of_the_same_name_replaces_results_where_that_is_asked_for(tmp_path, out):
+    for number, day in enumerate(("day1", "day2")):
+        write_photo(tmp_path / day / "a.png", number)
+    run(tmp_path / "day1", out, formats=("csv", "mask"))
+    assert run(tmp_path / "day2", out, formats=("csv",), overwrite=True).answered == 1
+    assert set(tree(out)) == {"journal.jsonl", "presence.csv", "a.png.csv"}
+    assert records(out)["a.png"].source == str(tmp_path / "day2" / "a.png")
+
+
+def test_a_content_that_changed_is_seen_whatever_its_size_and_time(photos, out):
+    run(photos, out)
+    before = os.stat(photos / "a.png")
+    content = bytearray((photos / "a.png").read_bytes())
+    content[-20] ^= 0  # the same content, and then another
+    for change, answered in ((0, 0), (255, 1)):
+        content[60] ^= change
+        (photos / "a.png").write_bytes(content)
+        os.utime(photos / "a.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+        summary = run(photos, out)
+        assert summary.answered + len(summary.failed) == answered
+
+
+def test_photos_that_moved_keep_their_results_and_others_of_their_names_do_not_take_them(photos, tmp_path, out):
+    run(photos, out)
+    photos.rename(tmp_path / "archive")
+    moved = run(tmp_path / "archive", out)
+    assert (moved.answered, moved.done_before) == (0, 4)
+    assert records(out)["a.jpg"].source == str(tmp_path / "archive" / "a.jpg")
+    write_photo(photos / "a.jpg", 50)
+    with pytest.raises(InputsError, match="holds results of other photos"):
+        run(photos, out)
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")  # not there, but its results are
+    with pytest.raises(InputsError, match="holds results of other photos"):
+        run(photos, out)
+
+
+def test_a_folder_by_its_link_or_from_elsewhere_is_the_same_folder(photos, tmp_path, out, monkeypatch):
+    run(photos, out)
+    (tmp_path / "link").symlink_to(photos)
+    monkeypatch.chdir(photos)
+    for name in (".", "../photos", str(tmp_path / "link")):
+        assert run(name, out).done_before == 4
+    assert {record.source for record in records(out).values()} == {str(photos / name) for name in NAMES}
+
+
+def test_a_photo_has_one_result_from_whichever_folder_it_is_asked_for(photos, out):
+    run(photos, out, formats=("csv",))
+    assert run(photos / "sub", out, formats=("csv",)).answered == 2
+    assert sorted(rows(out)) == ["a.jpg", "a.png", "b.jpg", "deep/c.JPG"]
+    assert not (out / "sub" / "b.jpg.csv").exists()
+    run(photos, out, formats=("csv",))
+    assert sorted(rows(out)) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("formats", [("csv", "yolo", "coco"), ("mask",)])
+def test_what_is_gone_leaves_what_was_put_together(photos, out, formats):
+    (photos / "a.png").unlink()
+    run(photos, out, formats=("csv", "yolo", "coco"))
+    (photos / "sub" / "b.jpg").unlink()
+    (out / "yolo" / "labels" / "sub" / "mine.txt").write_text("not ours")
+    summary = run(photos, out, formats=formats)  # also where other formats are wanted now
+    assert (summary.gone, summary.well) == (1, True)
+    left = {"a.jpg", "sub/deep/c.JPG"}
+    assert set(rows(out)) == left
+    assert {image["file_name"] for image in json.loads((out / "annotations.coco.json").read_bytes())["images"]} == left
+    labels = {path.relative_to(out / "yolo" / "labels").as_posix() for path in (out / "yolo").rglob("*.txt")}
+    assert labels == {"a.txt", "sub/deep/c.txt", "sub/mine.txt"}
+    assert (out / "sub" / "b.jpg.csv").is_file()  # its own results stay
+    assert records(out)["sub/b.jpg"].status == "gone"
+    write_photo(photos / "sub" / "b.jpg", 2)
+    assert run(photos, out, formats=("csv", "yolo", "coco")).gone == 0
+    assert set(rows(out)) == left | {"sub/b.jpg"}
+
+
+def test_photos_on_a_disk_that_is_not_there_are_not_gone(photos, tmp_path, out):
+    run(photos, out, formats=("csv",))
+    photos.rename(tmp_path / "unplugged")
+    write_photo(tmp_path / "other" / "x.png")
+    summary = run(tmp_path / "other", out, formats=("csv",))
+    assert (summary.earlier, summary.gone) == (4, 0)
+    assert set(rows(out)) == {*NAMES, "x.png"}
+
+
+def test_photos_that_are_left_out_now_leave_too(photos, out):
+    run(photos, out, formats=("csv",))
+    summary = run(photos, out, formats=("csv",), leave_out=(photos / "sub",))
+    assert (summary.gone, summary.inputs.supports) == (2, 1)
+    assert set(rows(out)) == {"a.jpg", "a.png"}
+
+
+def test_supports_that_are_named_or_hold_the_input_are_photos(photos):
+    assert paths([photos], leave_out=[photos / "sub" / "deep", photos / "a.png"]) == ["a.jpg", "sub/b.jpg"]
+    for named in (photos, photos / "sub", photos / "sub" / "b.jpg"):
+        assert "b.jpg" in " ".join(paths([named], leave_out=[photos]))
+    (photos / "again").symlink_to(photos / "sub")
+    assert paths([photos], leave_out=[photos / "again"], follow_links=True) == ["a.jpg", "a.png"]
+
+
+@pytest.mark.parametrize("given", ["https://a.b/x.jpg", "s3://bucket/x", "@list"])
+def test_a_web_address_is_told_from_a_missing_file(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    Path("list").write_text("http://a.b/x.jpg\n")
+    with pytest.raises(InputsError, match=r"the input '.*://.*' is a web address, not a file; download it first"):
+        find_inputs([given], out="out")
+
+
+def test_one_dash_is_a_list_on_standard_input_unless_a_file_is_called_so(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    for content in (b"a.jpg\nsub\n", b"a.jpg\0sub\0"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert paths(["-"]) == ["a.jpg", "sub/b.jpg", "sub/deep/c.JPG"]
+    write_photo(photos / "-")
+    assert paths(["-"]) == ["-"]
+
+
+@pytest.mark.parametrize("given", [5, None, [5], [["a"]], b"a.jpg", {"a": 1}])
+def test_inputs_of_another_kind_are_refused(out, given):
+    with pytest.raises(InputsError, match=r"must be (the path|paths) of"):
+        run(given, out)
+
+
+def test_one_format_and_a_shard_in_text_are_taken(photos, out):
+    assert run(photos, out, formats="csv").well
+    assert set(rows(out)) == set(NAMES)
+    assert run(photos, out, formats="csv", shard="1/1").done_before == 4
+    for wrong in ("2/1", "x", "1", "0/2"):
+        with pytest.raises(ValueError, match=f"'{wrong}' is no shard; write I/N"):
+            run(photos, out, shard=wrong)
+
+
+def test_a_run_does_not_depend_on_how_its_answers_are_computed(photos, tmp_path, out, model):
+    """Supports that were encoded with another dtype and number of threads have other features, of the same source."""
+    classes = {"a": (np.full((40, 40, 3), 90, np.uint8), np.eye(40, dtype=bool))}
+    encoded = model.encode(classes)
+    for level in encoded.features:
+        assert all(feature.numel() for feature in level)
+    rounded = replace(encoded, features=tuple(tuple(x * (1 + 1e-6) for x in level) for level in encoded.features))
+    keys = {Work(model, supports, ("mask",), 1, None, 1).run_key() for supports in (encoded, rounded, classes)}
+    assert len(keys) == 1
+    assert Work(model, encoded.with_thresholds(0.9), ("mask",), 1, None, 1).run_key() not in keys
+    older = replace(encoded, source="")  # a file of an earlier version
+    assert Work(model, older, ("mask",), 1, None, 1).run_key() not in keys
+
+
+days = st.lists(
+    st.tuples(
+        st.sampled_from(["day1", "day2"]),
+        st.sets(st.sampled_from(["a.png", "b.png", "c.png"]), min_size=1),
+        st.integers(0, 2),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(quick, max_examples=40)
+@given(days)
+def test_whatever_runs_follow_each_other_a_row_is_of_its_photo(tmp_path_factory, steps):
+    """Folders of equal names, whose photos come, go and change, into one output folder."""
+    base = tmp_path_factory.mktemp("days")
+    out, said = base / "out", {}
+    for day, names, seed in steps:
+        for name in ("a.png", "b.png", "c.png"):
+            (base / day / name).unlink(missing_ok=True)
+            if name in names:
+                content = write_photo(base / day / name, seed + 10 * (day == "day2"))
+                os.utime(content, ns=(10**18, 10**18))
+        try:
+            run(base / day, out, formats=("csv",))
+        except InputsError as error:
+            assert "holds results of other photos" in str(error)  # noqa: PT017
+            continue
+        said = rows(out)
+        assert {name for name, record in records(out).items() if record.status == "ok"} == set(said)
+        assert names <= set(said)
+        for name in said:
+            source = Path(records(out)[name].source)
+            with Image.open(source) as image:
+                (answer,) = StubModel().predict_batch([np.asarray(image)], StubSupports())
+            if source.parent == base / day:
+                assert said[name] == [str(present).lower() for present in answer.present.values()]
+                assert name in names
 
 
 # ---- Interrupted -----------------------------------------------------------------------------------------------------

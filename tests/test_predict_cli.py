@@ -129,6 +129,7 @@ def test_lists_and_patterns(photos, supports, tmp_path):
         ((f"@{tmp_path}/list.txt",), {}),
         (("--list", tmp_path / "list.txt"), {}),
         (("--list", "-"), {"input": f"{photos}/a.jpg\0".encode()}),
+        (("-",), {"input": f"{photos}/a.jpg\n".encode()}),
         ((photos / "*.j?g",), {}),
     ):
         result = predict(*arguments, *wanted, **options)
@@ -162,8 +163,8 @@ def test_a_dry_run_says_what_would_be_done(photos, supports, tmp_path):
         (["photos", "--out", "photos/a.jpg"], "the output folder 'photos/a.jpg' is a file; choose a folder"),
         (["photos", "--formats", "mask,gif"], "there is no format 'gif'; choose from mask, overlay"),
         (["photos", "--formats", ","], "no format is named; choose from mask, overlay"),
-        (["photos", "--shard", "3/2"], "'3/2' is none; write I/N with 1 <= I <= N, such as 2/8"),
-        (["photos", "--shard", "x"], "'x' is none; write I/N"),
+        (["photos", "--shard", "3/2"], "'3/2' is no shard; write I/N with 1 <= I <= N, such as 2/8"),
+        (["photos", "--shard", "x"], "'x' is no shard; write I/N"),
         (["photos", "--threshold", "1.5"], "the threshold of 'box' is 1.5; it must be a number from 0 to 1"),
         (["photos", "--threshold", "cat=0.5"], "a threshold was given for 'cat', which is not one of the classes"),
         (["photos", "--threshold", "much"], "the threshold 'much' is neither a number from 0 to 1 nor class=number"),
@@ -172,6 +173,7 @@ def test_a_dry_run_says_what_would_be_done(photos, supports, tmp_path):
         (["photos", "--root", "supports"], "lies outside the root"),
         (["photos", "--list", "nolist"], "nolist' cannot be read (no such file or directory); check the path"),
         (["photos", "--workers", "0"], "0 is not in the range"),
+        (["https://example.com/x.jpg"], "the input 'https://example.com/x.jpg' is a web address, not a file; download"),
     ],
 )
 def test_misuse_is_a_sentence_and_the_code_is_two(photos, supports, tmp_path, monkeypatch, arguments, message):
@@ -189,6 +191,32 @@ def test_misuse_is_a_sentence_and_the_code_is_two(photos, supports, tmp_path, mo
 def test_debug_shows_the_traceback_of_misuse_too(supports, tmp_path):
     result = run("--debug", "predict", "nowhere", "--supports", supports, "--out", tmp_path / "out", "--device", "cpu")
     assert isinstance(result.exception, InputsError)
+
+
+def test_photos_of_two_days_do_not_share_a_name(photos, supports, tmp_path):
+    write_photo(tmp_path / "day2" / "a.jpg", 5, (40, 40))
+    options = ("--supports", supports, "--out", tmp_path / "out", "--formats", "csv")
+    assert predict(photos, *options).exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    refused = predict(tmp_path / "day2", *options)
+    assert refused.exit_code == 2
+    assert f"'a.jpg' is '{photos}/a.jpg' there and '{tmp_path}/day2/a.jpg' here; choose another" in said(refused)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    both = predict(photos, tmp_path / "day2", *options)
+    assert "3 answered, 0 failed" in both.stdout
+    rows = (tmp_path / "out" / "presence.csv").read_text().splitlines()[1::2]
+    assert [row.partition(",")[0] for row in rows] == ["day2/a.jpg", "photos/a.jpg", "photos/sub/b.png"]
+    (photos / "a.jpg").unlink()
+    again = predict(photos, "--root", tmp_path, *options)
+    assert "0 answered, 1 done before, 0 failed\nphotos of earlier runs: 1 results kept, 1 gone\n" in again.stdout
+
+
+def test_supports_among_the_photos_are_left_out(supports, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_photo(tmp_path / "x.jpg", size=(40, 40))
+    result = predict(".", "--supports", "supports", "--out", "out", "--formats", "csv")
+    assert "1 answered, 0 failed (1 support folders left out)" in result.stdout
+    assert json.loads(predict(".", "--supports", "supports", "--out", "out", "--json").stdout)["photos"] == 1
 
 
 def test_a_disk_that_is_full_is_a_sentence_and_the_code_is_one(photos, supports, tmp_path, monkeypatch):

@@ -42,15 +42,6 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
     return names
 
 
-def _parse_shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    index, _, count = value.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and len(count) < 10 and 1 <= int(index) <= int(count)):
-        raise click.BadParameter(f"{value!r} is none; write I/N with 1 <= I <= N, such as 2/8")
-    return int(index), int(count)
-
-
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option(
@@ -82,10 +73,8 @@ def _parse_shard(context: click.Context, parameter: click.Parameter, value: str 
 )
 @threshold_option
 @model_options
-@click.option("--overwrite", is_flag=True, help="Answer again what is done.")
-@click.option(
-    "--shard", callback=_parse_shard, metavar="I/N", help="Only the I-th of N parts; 'fscs merge' joins them."
-)
+@click.option("--overwrite", is_flag=True, help="Answer again what is done; replace results of other photos.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts; 'fscs merge' joins them.")
 @click.option("--follow-links", is_flag=True, help="Also follow symbolic links inside the inputs.")
 @click.option("--root", metavar="DIR", help="Mirror paths from here, not from the deepest folder of all inputs.")
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Photos at once.")
@@ -110,7 +99,7 @@ def predict(
     device: str,
     dtype: str,
     overwrite: bool,
-    shard: tuple[int, int] | None,
+    shard: str | None,
     follow_links: bool,
     root: str | None,
     batch_size: int,
@@ -119,15 +108,19 @@ def predict(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Which classes are in the photos, and where? INPUT: files, folders, patterns ('p/*/*.jpg') or lists (@list.txt).
+    """Which classes are in the photos, and where?
+
+    INPUT: files, folders, patterns ('p/*/*.jpg'), lists (@list.txt), or - for a list on standard input.
 
     Run again, it goes on where it was stopped, and answers what is new, changed or failed. journal.jsonl has a line for
     each photo, also for one that cannot be read.
 
     Exit code: 0 all answered, 1 some failed or the run had to stop, 2 misuse, 130 or 143 interrupted.
     """
-    from fscs_sdk.folder import plan_folder, predict_folder
+    from fscs_sdk.folder import parse_shard, plan_folder, predict_folder
 
+    with misuse():
+        part = None if shard is None else parse_shard(shard)
     given = [*inputs, *map(list_argument, lists)]
     if not given:
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
@@ -141,10 +134,11 @@ def predict(
                 encoded,
                 out,
                 formats=formats,
-                shard=shard,
+                shard=part,
                 overwrite=overwrite,
                 follow_links=follow_links,
                 root=root,
+                leave_out=(supports,),
             )
         _show_plan(plan, as_json=as_json)
         return
@@ -158,10 +152,11 @@ def predict(
             formats=formats,
             batch_size=batch_size,
             workers=workers,
-            shard=shard,
+            shard=part,
             overwrite=overwrite,
             follow_links=follow_links,
             root=root,
+            leave_out=(supports,),
             max_pixels=max_pixels,
             progress=progress,
         )
@@ -234,6 +229,9 @@ def _show_summary(summary: "Summary", *, as_json: bool) -> None:
             "done_before": summary.done_before,
             "failed": len(summary.failed),
             "present": dict(summary.present),
+            "of_earlier_runs": summary.earlier,
+            "gone": summary.gone,
+            "outdated": summary.outdated,
             "seconds": round(summary.seconds, 3),
             "out": str(summary.out),
             "journal": str(summary.journal),
@@ -252,6 +250,10 @@ def _show_summary(summary: "Summary", *, as_json: bool) -> None:
         click.echo(f"fscs: {one_line(problem)}", err=True)
     before = f", {summary.done_before} done before" if summary.done_before else ""
     click.echo(f"{summary.answered} answered{before}, {len(summary.failed)} failed{_left_out_text(summary.inputs)}")
+    counts = {"results kept": summary.earlier, "gone": summary.gone, "of another model or supports": summary.outdated}
+    earlier = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    if earlier:
+        click.echo(f"photos of earlier runs: {earlier}")
     click.echo(", ".join(f"{one_line(name)} in {count}" for name, count in summary.present.items()))
     for path in (summary.journal, *summary.collected):
         click.echo(one_line(str(path)))
@@ -263,6 +265,7 @@ def _left_out(inputs: "Inputs") -> dict[str, int]:
         "hidden_left_out": inputs.hidden,
         "other_files_left_out": inputs.others,
         "result_folders_left_out": inputs.results,
+        "support_folders_left_out": inputs.supports,
     }
 
 

@@ -80,7 +80,7 @@ class PhotoFile:
         return bool(record.digest) and record.size == (self.stamp or (None,))[0] and record.digest == self.digest
 
     def is_another_than(self, record: Record) -> bool:
-        """Whether a record of the same name is of another photo, which lies elsewhere or lay there with other content."""
+        """Whether a record of the same name is of another photo, one elsewhere, or once there with other content."""
         if record.source == self.source:
             return False
         if os.path.lexists(record.source):

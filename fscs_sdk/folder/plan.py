@@ -52,12 +52,12 @@ class Work:
         self,
         model: Segmenter,
         supports: "Mapping[str, object] | SupportSet",
-        formats: Sequence[str],
+        formats: str | Sequence[str],
         batch_size: int,
         workers: int | None,
         max_pixels: int,
     ) -> None:
-        self.formats: list[Format] = select(formats)
+        self.formats: list[Format] = select([formats] if isinstance(formats, str) else formats)
         if not self.formats:
             raise ValueError("no format is chosen; name at least one, such as mask")
         self.model = model
