@@ -60,7 +60,7 @@ def app(
         raise click.UsageError(f"the token has {len(token)} characters; take 16 or more, so that no one guesses it")
     with misuse():
         opened = workspace_at(workspace, photos=photos)
-    with locked_folder(opened.root, shared=False):
+    with locked_folder(opened.root):
         segmenter = load_segmenter(model, device, dtype)
         listener = bind(host, DEFAULT_PORT if port is None else port, tries=1 if port is not None else 20)
         token = token or opened.token()
