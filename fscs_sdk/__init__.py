@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fscs_sdk.prediction import Failure as Failure
     from fscs_sdk.prediction import Prediction as Prediction
     from fscs_sdk.segmenter import FewShotSegmenter as FewShotSegmenter
     from fscs_sdk.supports import Shot as Shot
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 __version__ = version("fscs-sdk")
 
 _HOMES = {
+    "Failure": "fscs_sdk.prediction",
     "FewShotSegmenter": "fscs_sdk.segmenter",
     "Prediction": "fscs_sdk.prediction",
     "Shot": "fscs_sdk.supports",
     "SupportSet": "fscs_sdk.supports",
     "list_models": "fscs_sdk.weights",
 }
-__all__ = ["FewShotSegmenter", "Prediction", "Shot", "SupportSet", "__version__", "list_models"]
+__all__ = ["Failure", "FewShotSegmenter", "Prediction", "Shot", "SupportSet", "__version__", "list_models"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,4 @@
-"""Where a model computes and in which type, and how many threads do it."""
-
-import os
-import threading
+"""Where a model computes and in which type."""
 
 import torch
 
@@ -63,22 +60,3 @@ def multiplies_bfloat16() -> bool:
     if hasattr(torch.cpu, "get_capabilities"):
         return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
     return bool(torch.cpu._is_avx512_bf16_supported())  # PyTorch before 2.10
-
-
-class _Home(threading.local):
-    """The process that a thread began in: this one, unless the thread was taken along by a fork."""
-
-    process = os.getpid()
-
-
-_home = _Home()
-
-
-def settle_threads() -> None:
-    """Let a process that was forked compute with one thread inside operators; costs nothing in any other.
-
-    The threads that PyTorch's operators use stay behind in the parent, and the child would wait for them for ever.
-    """
-    if _home.process != os.getpid():
-        torch.set_num_threads(1)
-        _home.process = os.getpid()

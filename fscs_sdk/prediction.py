@@ -1,9 +1,9 @@
-"""The answer for one photo."""
+"""The answer for one photo, or why there is none."""
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,32 @@ if TYPE_CHECKING:
     from supervision import Detections
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Stands where a photo's answer would, if it has none and the others were to be answered all the same.
+
+    Attributes:
+        source: the photo as it was given.
+        reason: what is wrong with it and what to do, one sentence.
+    """
+
+    source: Any
+    reason: str
+
+
+class LateMaps(Protocol):
+    """What makes a prediction's maps when they are asked for."""
+
+    def probabilities(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Foreground (N, H, W) and background (H, W)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Is it there, and where?
+
+    A model's predictions hold the network's small maps; ``foreground`` and ``background`` are made of them when one of
+    the two is first asked for. So of many classes in a large photo only the mask takes memory until then.
 
     Attributes:
         names: the N class names, in the supports' order.
@@ -34,6 +57,32 @@ class Prediction:
     background: NDArray[np.float32]
     mask: NDArray[Any]
     image: NDArray[np.uint8] = field(repr=False)
+
+    @classmethod
+    def with_late_maps(
+        cls,
+        maps: LateMaps,
+        *,
+        names: tuple[str, ...],
+        scores: dict[str, float],
+        present: dict[str, bool],
+        mask: NDArray[Any],
+        image: NDArray[np.uint8],
+    ) -> "Prediction":
+        """A prediction whose foreground and background are made when they are asked for."""
+        prediction = cls.__new__(cls)
+        attributes = {"names": names, "scores": scores, "present": present, "mask": mask, "image": image}
+        prediction.__dict__.update(attributes, _maps=maps)
+        return prediction
+
+    def __getattr__(self, name: str) -> Any:
+        """Of what is not there yet: the maps."""
+        maps = self.__dict__.get("_maps")
+        if name not in ("foreground", "background") or maps is None:
+            raise AttributeError(f"a Prediction has no attribute {name!r}")
+        foreground, background = maps.probabilities()
+        self.__dict__.update(foreground=foreground, background=background)
+        return self.__dict__[name]
 
     def __repr__(self) -> str:
         classes = ", ".join(

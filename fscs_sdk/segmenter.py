@@ -3,9 +3,11 @@
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from threading import Lock
+from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -13,30 +15,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk.checkpoints.assembly import load_network
-from fscs_sdk.devices import NOT_BY_FORK, choose_device, choose_dtype, settle_threads
+from fscs_sdk.devices import NOT_BY_FORK, choose_device, choose_dtype
 from fscs_sdk.examination import NEGATIVES_PER_CLASS, Examination, Photos, examine
-from fscs_sdk.images import ImageSource, close_up, read_image, resize_image, resize_mask
+from fscs_sdk.images import DEFAULT_MAX_PIXELS, ImageSource, close_up, read_image, resize_image, resize_mask
 from fscs_sdk.model.correlation import Pyramid
-from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Protocol, infer
+from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Maps, Protocol, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
-from fscs_sdk.prediction import Prediction
+from fscs_sdk.prediction import Failure, Prediction
 from fscs_sdk.references.shots import read_shot
-from fscs_sdk.streaming import Transfers, ahead, one_behind
+from fscs_sdk.streaming import Transfers, ahead, attempt, count_workers, one_behind, run, share, workers
 from fscs_sdk.supports import Shot, SupportSet, digest, merge_thresholds, parse_supports
 from fscs_sdk.weights import locate_model
 
 #: Pairs in the head at once: enough to fill the device; on a CPU, whose cache holds one at best, one.
 PAIRS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 16}
-#: Support photos in the backbone at once.
-PHOTOS_AT_ONCE = 8
+#: Support photos in the backbone at once; on a CPU large batches are no faster, and a photo alone is always the same.
+PHOTOS_AT_ONCE = {"cuda": 8, "mps": 8}
 #: What a photo in a backbone takes, roughly: maps that are kept, and those of the stage that is computed.
 BYTES_PER_PIXEL = 1000
-#: What the photos in the backbone may take on a CPU, where large batches are no faster.
-CPU_PHOTO_BYTES = 2**28
 #: Bytes that may be in use at once where nothing else is said.
 MAX_MEMORY = 4 * 10**9
 #: Threads that decode a stream's photos for a GPU, and how many photos they may be ahead of the answers.
 DECODERS, PHOTOS_AHEAD = 4, 8
+#: What becomes of a photo that cannot be answered.
+OnError = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,34 @@ class EncodedQuery:
     size: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """A photo, uint8 (H, W, 3), at its own size and at the network's."""
+
+    image: NDArray[np.uint8]
+    resized: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _LateMaps:
+    """A prediction's maps, in main memory, before they are brought to the photo's size."""
+
+    maps: Maps
+
+    def probabilities(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        foreground, background = run(self.maps.probabilities)
+        return foreground.numpy(), background.numpy()
+
+
 class FewShotSegmenter:
     """Answers which of some labelled classes are in a photo, and where (iFSL, ASNet).
 
     Make one with :meth:`from_pretrained`. It holds no results, and of supports at most a GPU's copy: the same
     call gives the same answer, whatever PyTorch's global settings are (default type and device, gradients, autocast).
 
-    One model may be shared: any number of threads may call it at once. It can be copied, and pickled into a process
-    that is spawned. A process that is forked after the model was loaded computes with one thread inside operators on a
-    CPU, and is refused on a GPU: spawn it, or load the model in it.
+    One model may be shared: any number of threads may call it at once. On a CPU they share its workers, as many as
+    PyTorch may use threads (``torch.set_num_threads``), see :mod:`fscs_sdk.streaming`. A model can be copied, and
+    pickled into a process that is spawned; a process that is forked can go on with it on a CPU, but not on a GPU.
     """
 
     def __init__(
@@ -94,7 +115,6 @@ class FewShotSegmenter:
             raise ValueError(f"protocol {protocol!r} is unknown; choose {' or '.join(PROTOCOLS)}")
         if max_memory is not None and max_memory <= 0:
             raise ValueError(f"max_memory is {max_memory}; it must be a number of bytes above 0, such as 2_000_000_000")
-        settle_threads()
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, network, self.device)
         self.protocol: Protocol = protocol
@@ -106,7 +126,7 @@ class FewShotSegmenter:
             network.backbone.to(memory_format=torch.channels_last)
         self._nearby: tuple[weakref.ref[SupportSet], SupportSet] | None = None
         self._process = os.getpid()
-        self.identity = f"{name}@{network.identity()}"
+        self.identity = f"{name}@{run(network.identity)}"
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: all but the supports that are near the device, and the process."""
@@ -115,14 +135,13 @@ class FewShotSegmenter:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _nearby=None, _process=os.getpid())
 
-    def _settle(self) -> None:
-        """Make this thread fit to compute, wherever it came from.
+    def _check_process(self) -> None:
+        """Refuse a GPU in a process that was forked.
 
         Raises:
-            ValueError: it is of a process that was forked, and the model is on a GPU.
+            ValueError: the model is on one, and this is not the process that loaded it.
         """
-        settle_threads()
-        if self._process != os.getpid() and self.device.type != "cpu":
+        if self.device.type != "cpu" and self._process != os.getpid():
             raise ValueError(f"the model's device {str(self.device)!r} {NOT_BY_FORK}")
 
     @classmethod
@@ -161,16 +180,17 @@ class FewShotSegmenter:
             ValueError: no such model, or files that are damaged or do not fit together.
             OSError: files cannot be read or downloaded.
         """
-        settle_threads()
         files = locate_model(
             name, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
         )
-        network = load_network(
-            files,
-            backbone=None if backbone is None else Path(backbone),
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
+        network = run(
+            lambda: load_network(
+                files,
+                backbone=None if backbone is None else Path(backbone),
+                cache_dir=cache_dir,
+                token=token,
+                local_files_only=local_files_only,
+            )
         )
         called = os.path.basename(os.path.abspath(name)).removesuffix(".safetensors")
         return cls(network, name=called, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
@@ -180,6 +200,7 @@ class FewShotSegmenter:
         supports: Mapping[str, object],
         *,
         threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
         calibrate: bool = False,
         negatives: Sequence[ImageSource] = (),
         negatives_per_class: int = NEGATIVES_PER_CLASS,
@@ -192,6 +213,7 @@ class FewShotSegmenter:
                 Where the model says so (those that ship do), a photo is cropped around an object that is small in it.
             threshold: delta of eq. 2 in [0, 1], for all classes or by name; for those not named, the model's own, or
                 the calibrated one.
+            max_pixels: larger photos and masks are refused, from their header, before they are decoded.
             calibrate: ask the photos about each other (:meth:`examine`) and set the threshold, the score's scale and
                 the mask offset of every class that has two shots or for which there are negatives. Its scores then are
                 probabilities that it is there. What thresholds and offsets rest on is in ``examination``.
@@ -213,9 +235,9 @@ class FewShotSegmenter:
         if threshold is not None:
             merge_thresholds(names, threshold, own)  # what cannot be is refused before the photos are read
         if calibrate:
-            encoded = self._examine(shots, own, negatives, negatives_per_class, progress)
+            encoded = self._examine(shots, own, negatives, negatives_per_class, max_pixels, progress)
         else:
-            encoded = self._encode_shots(shots, own, self._read_shots(shots))
+            encoded = self._encode_shots(shots, own, self._read_shots(shots, max_pixels))
         return encoded if threshold is None else encoded.with_thresholds(threshold)
 
     def examine(
@@ -224,6 +246,7 @@ class FewShotSegmenter:
         *,
         negatives: Sequence[ImageSource] = (),
         negatives_per_class: int = NEGATIVES_PER_CLASS,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Callable[[int, int], object] | None = None,
     ) -> Examination:
         """What do the shots say of each other: which is bad, and how far can each class's answers be trusted?
@@ -235,6 +258,7 @@ class FewShotSegmenter:
             supports: a mapping as for :meth:`encode`.
             negatives: photos that show none of the classes, in any form that a query may have.
             negatives_per_class: at most so many photos of other classes, and so many negatives, are asked for a class.
+            max_pixels: as for :meth:`encode`.
             progress: called with the pairs of photos that are asked and all of them.
 
         Raises:
@@ -242,7 +266,8 @@ class FewShotSegmenter:
         """
         shots = parse_supports(supports)
         own = self._own_thresholds(len(shots))
-        return cast(Examination, self._examine(shots, own, negatives, negatives_per_class, progress).examination)
+        encoded = self._examine(shots, own, negatives, negatives_per_class, max_pixels, progress)
+        return cast(Examination, encoded.examination)
 
     def _own_thresholds(self, ways: int) -> Tensor:
         return torch.full((ways,), self.network.threshold, dtype=torch.float32, device="cpu")
@@ -253,6 +278,7 @@ class FewShotSegmenter:
         thresholds: Tensor,
         negatives: Sequence[ImageSource],
         negatives_per_class: int,
+        max_pixels: int,
         progress: Callable[[int, int], object] | None,
     ) -> SupportSet:
         """Encode supports, ask their photos about each other and set what they say.
@@ -262,9 +288,12 @@ class FewShotSegmenter:
         """
         if isinstance(negatives, (str, bytes, os.PathLike)):
             raise ValueError("negatives must be a list of photos; put a single one into a list")
-        read = self._read_shots(shots, whole=True)
-        others = [read_image(one, label=f"negative {number}") for number, one in enumerate(negatives, start=1)]
-        wholes = [one.whole for one in read] + [self._resize(image) for image in others]
+        read = self._read_shots(shots, max_pixels, whole=True)
+        others = [
+            read_image(one, label=f"negative {number}", max_pixels=max_pixels)
+            for number, one in enumerate(negatives, start=1)
+        ]
+        wholes = [one.whole for one in read] + [resize_image(image, self.network.input_side) for image in others]
         queries: list[Pyramid] = []
         encoded = self._encode_shots(shots, thresholds, read, queries)
         near = self._near(encoded)
@@ -276,8 +305,8 @@ class FewShotSegmenter:
             if query is None:
                 latest.clear()
                 query = latest[photo] = self._encode_inputs(self._to_input([wholes[photo]]), [(0, 0)])[0].pyramid
-            logits = self._pair_logits(query, near, torch.tensor(asked, device="cpu")).float()
-            return (logits[:, 1] - logits[:, 0]).cpu()
+            logits = self._pair_logits(query, near, torch.tensor(asked, device="cpu"))
+            return run(lambda: (logits[:, 1].float() - logits[:, 0].float()).cpu())
 
         photos = Photos(
             names=encoded.names,
@@ -326,34 +355,68 @@ class FewShotSegmenter:
 
     @overload
     def predict(
-        self, query: list[Any] | tuple[Any, ...], supports: Mapping[str, object] | SupportSet
+        self,
+        query: list[Any] | tuple[Any, ...],
+        supports: Mapping[str, object] | SupportSet,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        on_error: Literal["raise"] = "raise",
     ) -> list[Prediction]: ...
 
     @overload
-    def predict(self, query: ImageSource, supports: Mapping[str, object] | SupportSet) -> Prediction: ...
+    def predict(
+        self,
+        query: list[Any] | tuple[Any, ...],
+        supports: Mapping[str, object] | SupportSet,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        on_error: OnError,
+    ) -> list[Prediction | Failure]: ...
+
+    @overload
+    def predict(
+        self,
+        query: ImageSource,
+        supports: Mapping[str, object] | SupportSet,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Prediction: ...
 
     def predict(
         self,
         query: ImageSource | list[Any] | tuple[Any, ...],
         supports: Mapping[str, object] | SupportSet,
-    ) -> Prediction | list[Prediction]:
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        on_error: OnError = "raise",
+    ) -> Prediction | Sequence[Prediction | Failure]:
         """Which of the supports' classes are in the photo, and where?
 
         Args:
             query: a photo as path, bytes, file object, PIL image, numpy array or torch tensor (see
                 :func:`fscs_sdk.images.read_image`), or a list of photos.
             supports: a mapping as for :meth:`encode`, or what :meth:`encode` made of it.
+            threshold: delta of eq. 2 in [0, 1] in place of the supports' own, for all classes or by name.
+            max_pixels: larger photos are refused, from their header, before they are decoded; so are those of a
+                mapping of supports.
+            on_error: of a list: ``raise`` at the first photo that cannot be answered, or ``skip`` it: then a
+                :class:`Failure` stands in its place, and the others are answered.
 
         Returns:
             A :class:`Prediction` at the photo's own size; a list of them for a list of photos.
 
         Raises:
             ValueError: a photo or support that cannot be used, or supports encoded by another model.
+            OSError: a file that cannot be read.
         """
-        encoded = self._encoded(supports)
         if isinstance(query, (list, tuple)):
-            return list(self.stream(query, encoded))
-        return self._predict(query, encoded, "the query")
+            return list(self.stream(query, supports, threshold=threshold, max_pixels=max_pixels, on_error=on_error))
+        encoded = self._encoded(supports, threshold, max_pixels)
+        return self._predict(query, "the query", encoded, max_pixels)
 
     def check(self, supports: SupportSet) -> None:
         """Refuse supports that another model encoded.
@@ -372,39 +435,121 @@ class FewShotSegmenter:
                 "encode them again without calibration"
             )
 
+    @overload
     def stream(
-        self, queries: Iterable[ImageSource], supports: Mapping[str, object] | SupportSet
-    ) -> Iterator[Prediction]:
-        """Predictions for many photos, in order, one in memory at a time. Arguments and errors as :meth:`predict`.
+        self,
+        queries: Iterable[ImageSource],
+        supports: Mapping[str, object] | SupportSet,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        on_error: Literal["raise"] = "raise",
+    ) -> Iterator[Prediction]: ...
 
-        On CUDA photos are decoded up to eight ahead of the one that the device works on, and an answer is fetched once
-        the next one's work has been given to it, so that it never waits. So ``queries`` must not wait for answers.
+    @overload
+    def stream(
+        self,
+        queries: Iterable[ImageSource],
+        supports: Mapping[str, object] | SupportSet,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        on_error: OnError,
+    ) -> Iterator[Prediction | Failure]: ...
+
+    def stream(
+        self,
+        queries: Iterable[ImageSource],
+        supports: Mapping[str, object] | SupportSet,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        on_error: OnError = "raise",
+    ) -> Iterator[Prediction | Failure]:
+        """Predictions for many photos, in order: the one way that lists, videos and folders go.
+
+        Photos are taken, decoded and answered ahead of the answer that is asked for, so ``queries`` must not wait for
+        answers. On a CPU whole photos go to its workers, two for each at most; with one (``torch.set_num_threads(1)``)
+        a photo is taken only when its answer is asked for. On CUDA up to eight are decoded ahead of the one that the
+        device works on, and an answer is fetched once the next one's work has been given to it, so that it never
+        waits. Of large photos there are fewer: what waits takes half a gigabyte at most, or is one photo.
+
+        Args:
+            queries: an iterable of photos, each as for :meth:`predict`.
+            supports, threshold, max_pixels: as for :meth:`predict`; supports are encoded, and checked, at once.
+            on_error: ``raise`` when the answer of a photo is asked for that has none; that ends the stream. ``skip``:
+                a :class:`Failure` stands in its place, and the stream goes on. Errors of ``queries`` itself end it.
+
+        Raises:
+            ValueError, OSError: as :meth:`predict`.
         """
-        encoded = self._encoded(supports)
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error {on_error!r} is unknown; choose {' or '.join(get_args(OnError))}")
+        if isinstance(queries, (str, bytes, os.PathLike)) or not isinstance(queries, Iterable):
+            raise ValueError(
+                f"many photos are a list or another iterable of them, not {type(queries).__name__}; "
+                "for one photo write [photo] or use predict()"
+            )
+        encoded = self._encoded(supports, threshold, max_pixels)
         numbered = ((query, f"query {number}") for number, query in enumerate(queries, start=1))
         if self.device.type == "cuda":
-            return self._stream_ahead(numbered, encoded)
-        return (self._predict(query, encoded, label) for query, label in numbered)
+            return self._stream_to_device(numbered, encoded, max_pixels, skip=on_error == "skip")
+        return self._stream_by_workers(numbered, encoded, max_pixels, skip=on_error == "skip")
 
-    def _stream_ahead(self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet) -> Iterator[Prediction]:
-        """Nothing here waits for the device but the calls of what ``_begin`` returns."""
+    def _stream_by_workers(
+        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int, *, skip: bool
+    ) -> Iterator[Prediction | Failure]:
+        def answer(query: tuple[ImageSource, str]) -> Prediction | Failure:
+            source, label = query
+            return attempt(source, lambda: self._predict(source, label, supports, max_pixels), skip=skip)
+
+        def size(answer: Prediction | Failure) -> int:
+            return 0 if isinstance(answer, Failure) else answer.image.nbytes + answer.mask.nbytes
+
+        count = count_workers() if self.device.type == "cpu" else 1
+        if count == 1:
+            return map(answer, queries)
+        return ahead(queries, answer, pool=workers(), most=2 * count, size=size)
+
+    def _stream_to_device(
+        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int, *, skip: bool
+    ) -> Iterator[Prediction | Failure]:
+        """Nothing here waits for the device but the calls of what ``begin`` returns."""
         transfers = Transfers(self.device)
-        decoded = ahead(queries, self._decode, threads=DECODERS, most=PHOTOS_AHEAD)
-        begun = (self._begin(image, resized, supports, transfers) for image, resized in decoded)
-        return (fetch() for fetch in one_behind(begun))
 
-    def _decode(self, query: tuple[ImageSource, str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A photo and what errors call it -> the photo at its own size, and at the network's."""
-        source, label = query
-        image = read_image(source, label=label)
-        return image, self._resize(image)
+        def decode(query: tuple[ImageSource, str]) -> tuple[ImageSource, _Decoded | Failure]:
+            source, label = query
+            return source, attempt(source, lambda: self._decode(source, label, max_pixels), skip=skip)
 
-    def _begin(
-        self, image: NDArray[np.uint8], resized: NDArray[np.uint8], supports: SupportSet, transfers: Transfers
-    ) -> Callable[[], Prediction]:
+        def begin(decoded: tuple[ImageSource, _Decoded | Failure]) -> Callable[[], Prediction | Failure]:
+            source, photo = decoded
+            if isinstance(photo, Failure):
+                return lambda: photo
+            fetch = attempt(source, lambda: self._begin(photo, supports, transfers), skip=skip)
+            return (lambda: fetch) if isinstance(fetch, Failure) else (lambda: attempt(source, fetch, skip=skip))
+
+        def size(decoded: tuple[ImageSource, _Decoded | Failure]) -> int:
+            return 0 if isinstance(decoded[1], Failure) else decoded[1].image.nbytes
+
+        decoders = ThreadPoolExecutor(DECODERS, "fscs-decode")
+        try:
+            photos = ahead(queries, decode, pool=decoders, most=PHOTOS_AHEAD, size=size)
+            for fetch in one_behind(map(begin, photos)):
+                yield fetch()
+        finally:
+            decoders.shutdown(wait=False, cancel_futures=True)
+
+    def _predict(self, source: ImageSource, label: str, supports: SupportSet, max_pixels: int) -> Prediction:
+        return self._begin(self._decode(source, label, max_pixels), supports, Transfers(self.device))()
+
+    def _decode(self, source: ImageSource, label: str, max_pixels: int) -> _Decoded:
+        image = read_image(source, label=label, max_pixels=max_pixels)
+        return _Decoded(image, resize_image(image, self.network.input_side))
+
+    def _begin(self, photo: _Decoded, supports: SupportSet, transfers: Transfers) -> Callable[[], Prediction]:
         """Give the device all the work of a query; calling the result waits for the answer."""
-        (query,) = self._encode_inputs(transfers.upload(resized[None]), [image.shape[:2]])
-        return self._answer(image, query, supports, transfers)
+        (query,) = self._encode_inputs(transfers.upload(photo.resized[None]), [photo.image.shape[:2]])
+        return self._answer(photo.image, query, supports, transfers)
 
     def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
         """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes."""
@@ -428,66 +573,93 @@ class FewShotSegmenter:
         return (fetch() for fetch in (one_behind(begun) if self.device.type == "cuda" else begun))
 
     def _encode_queries(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedQuery]:
-        photos = self._to_input([self._resize(image) for image in images])
+        photos = self._to_input([resize_image(image, self.network.input_side) for image in images])
         return self._encode_inputs(photos, [image.shape[:2] for image in images])
 
     def _encode_inputs(self, photos: Tensor, sizes: Sequence[tuple[int, int]]) -> list[EncodedQuery]:
         """uint8 (B, side, side, 3) on the device -> B queries; ``sizes``: (height, width) that answers are to have."""
-        self._settle()
-        with self._autocast("backbone"):
-            pyramid = self.network.encode_queries(photos.permute(0, 3, 1, 2))
-        return [EncodedQuery(_one(pyramid, index, self.dtype), size) for index, size in enumerate(sizes)]
+
+        def encode(batch: Tensor) -> list[list[Tensor]]:
+            with self._autocast("backbone"):
+                pyramid = self.network.encode_queries(batch.permute(0, 3, 1, 2))
+            return [[feature.to(self.dtype) for feature in level] for level in pyramid]
+
+        self._check_process()
+        if self.device.type == "cpu":
+            pyramids = share(encode, [photos[index : index + 1] for index in range(len(photos))])
+        else:
+            together = encode(photos)
+            pyramids = [[[x[index : index + 1] for x in level] for level in together] for index in range(len(photos))]
+        return [EncodedQuery(pyramid, size) for pyramid, size in zip(pyramids, sizes, strict=True)]
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
-        self._settle()
         supports = self._near(supports)
-        logits = self._pair_logits(query.pyramid, supports)
         shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
-        with torch.inference_mode(), self._autocast("answer"):
-            thresholds = supports.thresholds.to(self.device)
-            return infer(
-                torch.split(logits, shots),
-                query.size,
-                thresholds,
-                protocol=self.protocol,
-                calibration=supports.calibration,
-            )
+        logits = self._pair_logits(query.pyramid, supports)
+
+        def conclude() -> Inference:
+            with torch.inference_mode(), self._autocast("answer"):
+                return infer(
+                    torch.split(logits, shots),
+                    query.size,
+                    supports.thresholds.to(self.device),
+                    protocol=self.protocol,
+                    calibration=supports.calibration,
+                )
+
+        return run(conclude) if self.device.type == "cpu" else conclude()
 
     def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> Tensor:
         """(P, 2, h, w) of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``."""
-        features: Pyramid = supports.features
         masks = None if bool(supports.tagged.all()) else supports.masks
-        if shots is not None:
-            features = [[feature[shots.to(feature.device)] for feature in level] for level in features]
-            masks = None if masks is None else masks[shots.to(masks.device)]
         most = PAIRS_AT_ONCE.get(self.device.type, 1)
-        at_once = max(1, min(most, self.max_memory // pair_bytes(query, features)))
-        with self._autocast("head"):
-            return self.network.pair_logits(query, features, masks, at_once=at_once)
+        at_once = max(1, min(most, self.max_memory // pair_bytes(query, supports.features)))
 
-    def _predict(self, query: ImageSource, supports: SupportSet, label: str) -> Prediction:
-        image = read_image(query, label=label)
-        return self._answer(image, self.encode_query(image), supports, Transfers(self.device))()
+        def compare(some: slice | Tensor) -> Tensor:
+            def chosen(of_all: Tensor) -> Tensor:
+                return of_all[some if isinstance(some, slice) else some.to(of_all.device)]
+
+            features = [[chosen(feature) for feature in level] for level in supports.features]
+            visible = None if masks is None else chosen(masks)
+            with self._autocast("head"):
+                return self.network.pair_logits(query, features, visible, at_once=at_once)
+
+        self._check_process()
+        if self.device.type != "cpu":
+            return compare(slice(None) if shots is None else shots)
+        count = len(supports.class_index) if shots is None else len(shots)
+        step = -(-count // count_workers())
+        slices = [slice(start, start + step) for start in range(0, count, step)]
+        blocks: list[slice | Tensor] = [*slices] if shots is None else [shots[block] for block in slices]
+        parts = share(compare, blocks)
+        return run(lambda: torch.cat(parts))
 
     def _answer(
         self, image: NDArray[np.uint8], query: EncodedQuery, supports: SupportSet, transfers: Transfers
     ) -> Callable[[], Prediction]:
         """Give the device the light half of a query's work; calling the result waits for the answer."""
         answer = self.infer(query, supports)
-        names, small = supports.names, len(supports) <= 255
-        mask = answer.mask.to(torch.uint8 if small else torch.int32)
-        fetch = transfers.download([answer.scores, answer.present, answer.foreground, answer.background, mask])
+        names, maps = supports.names, answer.maps
+        known = [maps.foreground] if maps.background is None else [maps.foreground, maps.background]
+        fetch = transfers.download([answer.scores, answer.present, answer.mask, *known])
 
         def prediction() -> Prediction:
-            scores, present, foreground, background, mask = fetch()
-            return Prediction(
+            scores, present, mask, *arrays = fetch()
+            foreground, *background = map(torch.from_numpy, arrays)
+            late = Maps(
+                foreground,
+                maps.size,
+                background=background[0] if background else None,
+                present=None if maps.present is None else torch.from_numpy(present),
+                logarithms=maps.logarithms,
+            )
+            return Prediction.with_late_maps(
+                _LateMaps(late),
                 names=names,
                 scores=dict(zip(names, scores.tolist(), strict=True)),
                 present=dict(zip(names, present.tolist(), strict=True)),
-                foreground=foreground,
-                background=background,
-                mask=mask if small else mask.astype(np.uint16),
+                mask=mask if mask.dtype == np.uint8 else mask.astype(np.uint16),
                 image=image,
             )
 
@@ -522,42 +694,60 @@ class FewShotSegmenter:
             self._nearby = nearby = weakref.ref(supports), placed
         return nearby[1]
 
-    def _encoded(self, supports: Mapping[str, object] | SupportSet) -> SupportSet:
+    def _encoded(
+        self,
+        supports: Mapping[str, object] | SupportSet,
+        threshold: float | Mapping[str, float] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> SupportSet:
         if not isinstance(supports, SupportSet):
-            return self.encode(supports)
+            return self.encode(supports, threshold=threshold, max_pixels=max_pixels)
         self.check(supports)
-        return supports
+        return supports if threshold is None else supports.with_thresholds(threshold)
 
-    def _read_shots(self, shots: Mapping[str, Sequence[Shot]], *, whole: bool = False) -> list["_ReadShot"]:
+    def _read_shots(
+        self, shots: Mapping[str, Sequence[Shot]], max_pixels: int, *, whole: bool = False
+    ) -> list["_ReadShot"]:
         """All shots in their order; see :meth:`_read_shot`."""
         return [
-            self._read_shot(shot, name, f"shot {number} of class {name!r}", whole=whole)
+            self._read_shot(shot, name, f"shot {number} of class {name!r}", max_pixels, whole=whole)
             for name, class_shots in shots.items()
             for number, shot in enumerate(class_shots, start=1)
         ]
 
-    def _read_shot(self, shot: Shot, name: str, label: str, *, whole: bool) -> "_ReadShot":
+    def _read_shot(self, shot: Shot, name: str, label: str, max_pixels: int, *, whole: bool) -> "_ReadShot":
         """A shot at the network's side; ``whole``: also as it is, where it is cropped around its object."""
-        image, mask = read_shot(shot, name, label=label)
+        image, mask = read_shot(shot, name, label=label, max_pixels=max_pixels)
         side = self.network.input_side
         if mask is None:
-            photo, everywhere = self._resize(image), np.ones((side, side), dtype=np.bool_)
+            photo, everywhere = resize_image(image, side), np.ones((side, side), dtype=np.bool_)
             return _ReadShot(photo, everywhere, photo, everywhere, 1.0, True, digest(image))
         marked, content = float(mask.mean()), digest(image, mask)
         near, near_mask = close_up(image, mask, self.network.close_up)
-        photo, small = self._resize(near), resize_mask(near_mask, side)
+        photo, small = resize_image(near, side), resize_mask(near_mask, side)
         if near is image or not whole:
             return _ReadShot(photo, small, photo, small, marked, False, content)
-        return _ReadShot(photo, small, self._resize(image), resize_mask(mask, side), marked, False, content)
+        return _ReadShot(photo, small, resize_image(image, side), resize_mask(mask, side), marked, False, content)
 
     def _encode_photos(
         self, photos: list[NDArray[np.uint8]], queries: list[Pyramid] | None = None
     ) -> tuple[tuple[Tensor, ...], ...]:
-        """Support features; to ``queries`` the photos' pyramids as queries are added while ``max_memory`` has room."""
-        room = min(self.max_memory, CPU_PHOTO_BYTES) if self.device.type == "cpu" else self.max_memory
-        at_once = max(1, min(PHOTOS_AT_ONCE, room // (BYTES_PER_PIXEL * self.network.input_side**2)))
+        """Support features where they are kept: in main memory, in half the bytes if that will do.
+
+        To ``queries`` the photos' pyramids as queries are added while ``max_memory`` has room.
+        """
+        most = PHOTOS_AT_ONCE.get(self.device.type, 1)
+        at_once = max(1, min(most, self.max_memory // (BYTES_PER_PIXEL * self.network.input_side**2)))
+        dtype = torch.float32 if self.dtype == torch.float32 else torch.float16
         features: list[list[Tensor]] = []
-        for start in range(0, len(photos), at_once):
+        making = Lock()
+
+        def room(feature: Tensor) -> Tensor:
+            size = (len(photos), *feature.shape[1:])
+            return torch.empty(size, dtype=dtype, device="cpu", memory_format=torch.channels_last)
+
+        def encode(start: int) -> list[Pyramid]:
+            fitting: list[Pyramid] = []
             with self._autocast("backbone"):
                 inputs = self._to_input(photos[start : start + at_once]).permute(0, 3, 1, 2)
                 if queries is None:
@@ -565,26 +755,26 @@ class FewShotSegmenter:
                 else:
                     found, pyramid = self.network.encode_both(inputs)
                     size = sum(feature[0].numel() for level in found for feature in level) * self.dtype.itemsize
-                    fitting = min(len(inputs), self.max_memory // size - start)
-                    queries += [_one(found, index, self.dtype) for index in range(fitting)]
-            features = features or [[self._room(feature, len(photos)) for feature in level] for level in pyramid]
+                    count = min(len(inputs), self.max_memory // size - start)
+                    fitting = [_one(found, index, self.dtype) for index in range(count)]
+            with making:
+                if not features:
+                    features.extend([[room(feature) for feature in level] for level in pyramid])
             for level, parts in zip(features, pyramid, strict=True):
                 for feature, part in zip(level, parts, strict=True):
                     feature[start : start + at_once] = part
+            return fitting
+
+        starts = range(0, len(photos), at_once)
+        self._check_process()
+        encoded = share(encode, starts) if self.device.type == "cpu" else [encode(start) for start in starts]
+        if queries is not None:
+            queries += [query for some in encoded for query in some]
         return tuple(tuple(level) for level in features)
-
-    def _room(self, feature: Tensor, count: int) -> Tensor:
-        """For ``count`` photos' feature, where supports are kept: in main memory, in half the bytes if that will do."""
-        dtype = torch.float32 if self.dtype == torch.float32 else torch.float16
-        size = (count, *feature.shape[1:])
-        return torch.empty(size, dtype=dtype, device="cpu", memory_format=torch.channels_last)
-
-    def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return resize_image(image, self.network.input_side)
 
     def _to_input(self, photos: list[NDArray[np.uint8]]) -> Tensor:
         """uint8 (B, side, side, 3) on the device."""
-        self._settle()
+        self._check_process()
         return torch.from_numpy(np.stack(photos)).to(self.device)
 
     def _autocast(self, part: Literal["backbone", "head", "answer"]) -> torch.autocast:

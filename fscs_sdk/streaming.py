@@ -1,8 +1,17 @@
-"""Work that goes on while its result is not needed: decoding ahead, copies beside a device's work, late fetching."""
+"""Many photos, many callers: who computes, what goes on while its result is not needed, and what a failure becomes.
 
+A CPU computes on worker threads of this process, as many as PyTorch may use threads, and each of them with one thread
+inside operators: a photo's hundreds of small operators gain nothing from more, while photos and pairs are independent.
+So an answer does not depend on the number of threads, nor on who else is asking, nor on what the caller's own thread
+has set (gradients, autocast); and as workers are never taken along by a fork, a child makes its own.
+"""
+
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -10,23 +19,111 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fscs_sdk.prediction import Failure
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: Workers at most: beyond, the interpreter's lock leaves them little to do, and each takes some hundred megabytes.
+MOST_WORKERS = 16
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Result], *, threads: int, most: int) -> Iterator[Result]:
-    """``work(item)`` for each item, in order, begun by threads before it is asked for.
+_starting = threading.Lock()
+_thread = threading.local()
 
-    Items are taken in the caller's thread, at most ``most`` before their result is. An exception, of an item or of
-    ``items`` itself, is raised where its result would stand.
+
+def workers() -> ThreadPoolExecutor:
+    """This process's workers."""
+    with _starting:
+        return _workers(os.getpid(), count_workers())
+
+
+def count_workers() -> int:
+    """As many as PyTorch may use threads in the caller's thread (``torch.set_num_threads``), and 16 at most."""
+    return min(torch.get_num_threads(), MOST_WORKERS)
+
+
+@cache
+def _workers(process: int, count: int) -> ThreadPoolExecutor:
+    """PyTorch keeps the number of threads inside operators by thread, and for threads that begin later: while workers
+    begin it is 1, and as before once all have.
+    """
+    before = torch.get_num_threads()
+    ready = threading.Barrier(count + 1)
+
+    def begin() -> None:
+        _thread.is_worker = True
+        torch.get_num_threads()  # or its first operator would take over the number that is there for later threads
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(count, "fscs-worker", initializer=begin)
+    try:
+        for _ in range(count):
+            pool.submit(int)  # begins a thread, as none is idle before all are ready
+    except RuntimeError:
+        ready.abort()
+        raise
+    ready.wait()
+    torch.set_num_threads(before)
+    return pool
+
+
+def share(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """``work(item)`` for each item, in order, by the workers; by the caller itself if it is one."""
+    if getattr(_thread, "is_worker", False):
+        return [work(item) for item in items]
+    return list(workers().map(work, items))
+
+
+def run(call: Callable[[], Result]) -> Result:
+    """``call()``, by a worker."""
+    return share(lambda _: call(), (None,))[0]
+
+
+def attempt(source: Any, call: Callable[[], Result], *, skip: bool) -> Result | Failure:
+    """What a call returns; where it fails and is to be skipped, a failure of that source."""
+    try:
+        return call()
+    except Exception as error:
+        if not skip:
+            raise
+        return Failure(source, sentence(error))
+
+
+def sentence(error: Exception) -> str:
+    """An error as one line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it; make the photo smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename!r}: {error.strerror.lower()}" if error.filename is not None else error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def ahead(
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    *,
+    pool: Executor,
+    most: int,
+    size: Callable[[Result], int],
+    room: int = 2**29,
+) -> Iterator[Result]:
+    """``work(item)`` for each item, in order, begun by the pool before it is asked for.
+
+    Items are taken in the caller's thread, at most ``most`` before their result is, and fewer where ``room`` bytes
+    would not hold the results if they are as large as the last ones; as nothing is known of the first, it begins with
+    two.
+    An exception, of an item or of ``items`` itself, is raised where its result would stand.
     """
     waiting: deque[Future[Result]] = deque()
     source = iter(items)
-    workers = ThreadPoolExecutor(threads, "fscs-ahead")
+    largest = room // 2
 
     def fill() -> None:
+        count = min(most, max(1, room // max(1, largest)))
         try:
-            waiting.extend(workers.submit(work, item) for item in islice(source, most - len(waiting)))
+            for item in islice(source, max(0, count - len(waiting))):
+                waiting.append(pool.submit(work, item))
         except Exception as error:  # noqa: BLE001 (what stands before it comes first)
             failed: Future[Result] = Future()
             failed.set_exception(error)
@@ -36,10 +133,12 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], *, threads: int
         fill()
         while waiting:
             result = waiting.popleft().result()
+            largest = max(largest // 2, size(result))
             fill()
             yield result
     finally:
-        workers.shutdown(wait=False, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
 
 
 def one_behind(items: Iterable[Item]) -> Iterator[Item]:

@@ -21,6 +21,7 @@ from fscs_sdk.examination import Examination
 from fscs_sdk.images import ImageSource, MaskSource
 from fscs_sdk.model.ifsl import Calibration
 from fscs_sdk.spelling import find_name
+from fscs_sdk.streaming import run
 
 #: Format 1 has neither calibration nor examination; its files answer as they did.
 FORMAT_VERSION, READABLE = 2, (1, 2)
@@ -170,7 +171,7 @@ class SupportSet:
                 f"{' and '.join(map(str, READABLE))}; update fscs-sdk, or encode the supports again"
             )
         try:
-            return _assemble(header, tensors)
+            return run(lambda: _assemble(header, tensors))
         except (KeyError, IndexError, TypeError, RuntimeError, ValueError):
             raise ValueError(f"'{source}' is a damaged support set; encode and save it again") from None
 

@@ -255,5 +255,7 @@ def test_a_file_of_an_unknown_method_is_refused(method: object, message: str, tm
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no method 'hsnet-9'; choose one of asnet, asnet-touched, hsnet, pfenet, panet"):
+    with pytest.raises(
+        ValueError, match="there is no method 'hsnet-9'; choose one of asnet, asnet-touched, hsnet, pfenet, panet"
+    ):
         build_head("hsnet-9", BACKBONES[BACKBONE])

@@ -52,7 +52,7 @@ def answers(work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, N
         jobs = _decoded(readers, plan.todo, work)
         while batch := list(islice(jobs, work.batch_size)):
             for job, prediction in _predicted(work, batch):
-                size = 0 if prediction is None else prediction.foreground.nbytes + 2 * prediction.background.nbytes
+                size = 0 if prediction is None else prediction.image.nbytes + prediction.mask.nbytes
                 while writing and (
                     writing[0][0].done()
                     or len(writing) >= 2 * work.workers

@@ -3,8 +3,9 @@
 Where the paper and its authors' program differ, both are here: see :class:`Protocol`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -40,24 +41,99 @@ class Calibration:
         return Calibration(self.offsets.to(device), self.cuts.to(device), self.slopes.to(device))
 
 
+#: Elements of all classes' maps at the photo's size that are in memory at once: on a CPU few enough for its caches.
+ELEMENTS_AT_ONCE = {"cpu": 2**20}
+MOST_ELEMENTS_AT_ONCE = 2**27
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of one query as the network gives them; they are brought to the photo's size when they are asked for.
+
+    Attributes:
+        foreground: float32 (N, h, w), probabilities or their logarithms.
+        size: (H, W) of the photo.
+        background: float32 (h, w), the same of the background. Where there is none, it is made of the foreground at the
+            photo's size: 1 - the mean of all classes (eq. 3), or, with ``present``, 1 - the largest of those.
+        present: bool (N,), see ``background``.
+        logarithms: whether they are interpolated as logarithms.
+    """
+
+    foreground: Tensor
+    size: tuple[int, int]
+    background: Tensor | None = None
+    present: Tensor | None = None
+    logarithms: bool = False
+
+    def rows(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Rows ``first`` to ``last`` - 1 at the photo's size, as what is interpolated: (N, rows, W) and (rows, W)."""
+        foreground = _resize_rows(self.foreground, self.size, first, last)
+        if self.background is not None:
+            return foreground, _resize_rows(self.background[None], self.size, first, last)[0]
+        foreground.clamp_(0, 1)
+        if self.present is not None:
+            return foreground, _background_of_present(foreground, self.present)
+        return foreground, 1 - foreground.mean(dim=0)
+
+    def bands(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """All rows, so many at a time that they need little memory: which they are, and :meth:`rows` of them."""
+        height, width = self.size
+        elements = ELEMENTS_AT_ONCE.get(self.foreground.device.type, MOST_ELEMENTS_AT_ONCE)
+        step = max(1, elements // (len(self.foreground) * width))
+        for first in range(0, height, step):
+            last = min(first + step, height)
+            yield slice(first, last), *self.rows(first, last)
+
+    def probabilities(self) -> tuple[Tensor, Tensor]:
+        """Foreground float32 (N, H, W) and background (H, W) in [0, 1]."""
+        like = self.foreground
+        foreground = torch.empty((len(like), *self.size), dtype=like.dtype, device=like.device)
+        background = torch.empty(self.size, dtype=like.dtype, device=like.device)
+        for rows, part, rest in self.bands():
+            foreground[:, rows] = part.exp_() if self.logarithms else part
+            background[rows] = rest.exp_() if self.logarithms else rest
+        return foreground, background
+
+    def mask(self, present: Tensor) -> Tensor:
+        """Eq. 5: uint8 (H, W), or int32 above 255 classes; see :func:`merge`. bool (N,) says which are candidates."""
+        kind = torch.uint8 if len(present) <= 255 else torch.int32
+        mask = torch.empty(self.size, dtype=kind, device=present.device)
+        for rows, foreground, background in self.bands():
+            mask[rows] = merge(foreground, background, present, background_last=not self.logarithms)
+        return mask
+
+
 @dataclass(frozen=True)
 class Inference:
     """The answer for one query.
 
     Attributes:
-        foreground: float32 (N, H, W) in [0, 1], Y of eq. 1.
-        background: float32 (H, W) in [0, 1], eq. 3; calibrated, see :func:`infer`.
+        maps: what the foreground and the background are made of.
         scores: float32 (N,) in [0, 1]; a class is present if its score reaches its threshold (eq. 2). The score is the
             maximum of the map before it is brought to the photo's size (``authors``: the median-high over shots).
         present: bool (N,).
-        mask: int64 (H, W); 0 = background, n = class n counted from 1 (eq. 5). A class that is absent is nowhere in it.
+        mask: (H, W); 0 = background, n = class n counted from 1 (eq. 5); uint8, or int32 above 255 classes. A class
+            that is absent is nowhere in it.
     """
 
-    foreground: Tensor
-    background: Tensor
+    maps: Maps
     scores: Tensor
     present: Tensor
     mask: Tensor
+
+    @cached_property
+    def _probabilities(self) -> tuple[Tensor, Tensor]:
+        return self.maps.probabilities()
+
+    @property
+    def foreground(self) -> Tensor:
+        """float32 (N, H, W) in [0, 1], Y of eq. 1; made when it is first asked for."""
+        return self._probabilities[0]
+
+    @property
+    def background(self) -> Tensor:
+        """float32 (H, W) in [0, 1], eq. 3 (calibrated, see :func:`infer`); made when it is first asked for."""
+        return self._probabilities[1]
 
 
 def infer(
@@ -83,19 +159,12 @@ def infer(
     if calibration is not None:
         if protocol != "paper":
             raise ValueError("calibrated supports are answered by the protocol 'paper' alone, not by 'authors'")
-        foreground, scores = _calibrated_maps(shot_logits, size, calibration)
-        present = scores >= thresholds
-        background = _background_of_present(foreground, present)
-        return Inference(foreground, background, scores, present, merge(foreground, background, present))
-    if protocol == "paper":
-        foreground, background, scores = _paper_maps(shot_logits, size)
-        present = scores >= thresholds
-        mask = merge(foreground, background, present)
-        return Inference(foreground, background, scores, present, mask)
-    log_foreground, log_background, scores = _authors_log_maps(shot_logits, size)
+        maps, scores = _calibrated_maps(shot_logits, size, calibration)
+        maps = replace(maps, present=scores >= thresholds)
+    else:
+        maps, scores = (_paper_maps if protocol == "paper" else _authors_maps)(shot_logits, size)
     present = scores >= thresholds
-    mask = merge(log_foreground, log_background, present, background_last=False)
-    return Inference(log_foreground.exp_(), log_background.exp_(), scores, present, mask)
+    return Inference(maps, scores, present, maps.mask(present))
 
 
 def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background_last: bool = True) -> Tensor:
@@ -112,36 +181,29 @@ def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background
     """
     best = torch.full_like(background, float("-inf"))
     index = torch.zeros_like(background, dtype=torch.int64)
-    for way, (shown, candidate) in enumerate(zip(present, foreground, strict=True), start=1):  # a copy of all maps
-        better = shown & (candidate > best)  # can be gigabytes, so one at a time
+    for way, (shown, candidate) in enumerate(zip(present, foreground, strict=True), start=1):
+        better = shown & (candidate > best)
         best = torch.where(better, candidate, best)
         index.masked_fill_(better, way)
     return index * (best >= background if background_last else best > background)
 
 
-def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    foreground = torch.empty(len(shot_logits), *size, dtype=torch.float32, device=shot_logits[0].device)
-    scores = []
-    for shots, resized in zip(shot_logits, foreground, strict=True):
-        probabilities = shots.float().mean(dim=0).softmax(dim=0)[1]
-        scores.append(probabilities.max())
-        resized.copy_(_resize(probabilities[None, None], size)[0, 0].clamp_(0, 1))
-    return foreground, 1 - foreground.mean(dim=0), torch.stack(scores)
+def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Maps, Tensor]:
+    foreground = torch.stack([shots.float().mean(dim=0).softmax(dim=0)[1] for shots in shot_logits])
+    return Maps(foreground, size), foreground.amax(dim=(1, 2))
 
 
 def _calibrated_maps(
     shot_logits: Sequence[Tensor], size: tuple[int, int], calibration: Calibration
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Maps, Tensor]:
     """Eq. 1 with the class's offset, and eq. 2's scores as probabilities that the class is there."""
-    foreground = torch.empty(len(shot_logits), *size, dtype=torch.float32, device=shot_logits[0].device)
-    scores = []
-    numbers = torch.stack([calibration.offsets, calibration.cuts, calibration.slopes], dim=1).to(foreground)
-    for shots, (offset, cut, slope), resized in zip(shot_logits, numbers, foreground, strict=True):
+    maps, scores = [], []
+    numbers = torch.stack([calibration.offsets, calibration.cuts, calibration.slopes], dim=1).to(shot_logits[0].device)
+    for shots, (offset, cut, slope) in zip(shot_logits, numbers, strict=True):
         logits = shots.float().mean(dim=0)
-        probabilities = torch.stack([logits[0], logits[1] + offset]).softmax(dim=0)[1]
-        resized.copy_(_resize(probabilities[None, None], size)[0, 0].clamp_(0, 1))
+        maps.append(torch.stack([logits[0], logits[1] + offset]).softmax(dim=0)[1])
         scores.append(torch.stack([slope * logits[0], slope * (logits[1] - cut)]).softmax(dim=0)[1].max())
-    return foreground, torch.stack(scores)
+    return Maps(torch.stack(maps), size), torch.stack(scores)
 
 
 def _background_of_present(foreground: Tensor, present: Tensor) -> Tensor:
@@ -156,20 +218,31 @@ def _background_of_present(foreground: Tensor, present: Tensor) -> Tensor:
     return background
 
 
-def _authors_log_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    log_foreground = torch.empty(len(shot_logits), *size, dtype=torch.float32, device=shot_logits[0].device)
-    log_background = torch.zeros(size, dtype=torch.float32, device=shot_logits[0].device)
-    scores = []
-    for shots, foreground in zip(shot_logits, log_foreground, strict=True):
+def _authors_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Maps, Tensor]:
+    means, scores = [], []
+    for shots in shot_logits:
         log_probabilities = shots.float().log_softmax(dim=1)
-        maps = _resize(log_probabilities, size).mean(dim=0)
-        log_background += maps[0]
-        foreground.copy_(maps[1])
+        means.append(log_probabilities.mean(dim=0))
         peaks = log_probabilities[:, 1].exp().amax(dim=(1, 2))
         # At least half of the votes are yes exactly when this peak, from the top, reaches the threshold.
         scores.append(peaks.sort(descending=True).values[(len(peaks) + 1) // 2 - 1])
-    return log_foreground, log_background / len(shot_logits), torch.stack(scores)
+    log_maps = torch.stack(means)
+    maps = Maps(log_maps[:, 1], size, background=log_maps[:, 0].mean(dim=0), logarithms=True)
+    return maps, torch.stack(scores)
 
 
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(maps, size, mode="bilinear", align_corners=True)
+def _resize_rows(maps: Tensor, size: tuple[int, int], first: int, last: int) -> Tensor:
+    """Rows ``first`` to ``last`` - 1 of maps (N, h, w) brought to (H, W) bilinearly, corners aligned.
+
+    Positions are counted in whole numbers, so that a row is the same whatever rows are asked for beside it.
+    """
+    width, lowest, steps = size[1], maps.shape[1] - 1, max(size[0] - 1, 1)
+    top, bottom = first * lowest // steps, min((last - 1) * lowest // steps + 1, lowest)
+    columns = F.interpolate(
+        maps[None, :, top : bottom + 1], (bottom - top + 1, width), mode="bilinear", align_corners=True
+    )[0]
+    positions = torch.arange(first, last, device=maps.device) * lowest
+    above = positions // steps
+    share = (positions % steps).to(maps.dtype) / steps
+    below = (above + 1).clamp(max=lowest)
+    return torch.lerp(columns[:, above - top], columns[:, below - top], share[:, None])
