@@ -203,8 +203,9 @@ def test_known_colours_of_the_unusual_modes():
     }
     for name, source in cases.items():
         assert np.abs(read_image(source).astype(int) - (255, 0, 0)).max() <= 3, name
-    white = Image.new("1", (16, 16), 1)
-    assert (read_image(encode(white, "PNG")) == 255).all()
+    halves = Image.new("1", (16, 16), 1)
+    halves.paste(0, (0, 0, 8, 16))
+    assert (read_image(encode(halves, "PNG"))[0, 7:9] == [[0] * 3, [255] * 3]).all()
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -213,8 +214,12 @@ def test_first_frame_of_animations_and_pages(file_format):
     options = {"lossless": True} if file_format == "WEBP" else {}
     content = encode(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(content)).n_frames == 3
-    for door in (content, Image.open(io.BytesIO(content))):
-        assert (read_image(door) == (255, 0, 0)).all()
+    with pytest.warns(ImageWarning, match="query 3 holds several pictures"):
+        assert (read_image(content, label="query 3") == (255, 0, 0)).all()
+    opened = Image.open(io.BytesIO(content))
+    assert (read_image(opened) == (255, 0, 0)).all()
+    opened.seek(1)
+    assert (read_image(opened) == (0, 255, 0)).all()
 
 
 # ----------------------------------------------------------------------------------------------------- orientation
@@ -318,19 +323,19 @@ def test_transparency_of_palette_grey_and_colour_keys():
 
 def test_colour_key_of_a_16_bit_png():
     wide = np.full((10, 12, 3), 0x1234, np.uint16)
-    wide[:, 6:] = 0x3412
+    wide[:, 6:] = 0x8412
     key = (b"tRNS", struct.pack(">HHH", 0x1234, 0x1234, 0x1234))
     content = png([png_header(12, 10, 16, 2), key, rows_of(wide), (b"IEND", b"")])
     photo = read_image(content)
     assert (photo[:, :6] == 255).all()
-    assert (photo[:, 6:] == 0x34).all()
+    assert (photo[:, 6:] == 0x84).all()
     opened = Image.open(io.BytesIO(content))
     np.testing.assert_array_equal(read_image(opened), photo)
     assert opened.info["transparency"] == (0x1234,) * 3
     grey = png([png_header(12, 10, 16, 0), (b"tRNS", struct.pack(">H", 0x1234)), rows_of(wide[..., 0]), (b"IEND", b"")])
     photo = read_image(grey)
     assert (photo[:, :6] == 255).all()
-    assert (photo[:, 6:] == round(0x3412 / 257)).all()
+    assert (photo[:, 6:] == round(0x8412 / 257)).all()
 
 
 def test_16_bit_grey_is_rounded_everywhere():
@@ -367,6 +372,194 @@ def test_float_extremes_and_low_precision_tensors():
     assert set(read_image(edge).ravel().tolist()) == {0, 255}
     assert (read_image(Image.fromarray(np.full((8, 8), 0.5, np.float32))) == 128).all()
     assert (read_image(torch.full((3, 8, 8), 0.5, dtype=torch.bfloat16)) == 128).all()
+
+
+# ------------------------------------------------------------------------------------ depth, planes, what is told
+
+
+def told(source, **options):
+    """A photo, and what was told of it."""
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        photo = read_image(source, label="query 3", **options)
+    assert all((warning.category, warning.filename) == (ImageWarning, __file__) for warning in noted)
+    return photo, [str(warning.message) for warning in noted]
+
+
+def tiff(array, **options):
+    tifffile = pytest.importorskip("tifffile")
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, array, **options)
+    return stream.getvalue()
+
+
+def a_gradient(height=48, width=64):
+    """Smooth, colourful, and from 0 to 255 in every channel."""
+    rows, columns = np.linspace(0, 255, height)[:, None], np.linspace(0, 255, width)[None]
+    return np.rint(np.stack(np.broadcast_arrays(rows, columns, (rows + columns) / 2), axis=2)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_a_cameras_bits_in_wider_values(bits):
+    grey = a_gradient()[..., 1]
+    deep = np.rint(grey / 255 * (2**bits - 1)).astype(np.uint16)
+    doors = [deep, deep[..., None], torch.from_numpy(deep)[None], np.dstack([deep] * 3), Image.fromarray(deep)]
+    doors += [encode(deep, "PNG"), encode(deep, "TIFF"), Image.fromarray(deep.astype(np.int32))]
+    doors.append(np.dstack([deep] * 3 + [np.full_like(deep, 65535)]))
+    for door in doors:
+        photo, said = told(door)
+        assert np.abs(photo - grey[..., None].astype(int)).max() <= 1
+        assert len(said) == (bits < 16)
+        assert all(
+            f"query 3 holds values up to {2**bits - 1} in wider integers, so it is read as {bits} bits" in text
+            for text in said
+        )
+    stated = [(281, "H", 1, 2**bits - 1, True)] if bits > 8 else []
+    if stated:
+        photo, said = told(tiff(deep, photometric="minisblack", extratags=stated))
+        assert said == []  # the file says it
+        assert np.abs(photo - grey[..., None].astype(int)).max() <= 1
+
+
+def test_a_dark_photo_of_16_bits_that_says_so_stays_dark():
+    deep = a_gradient()[..., 1].astype(np.uint16) * 16
+    photo, said = told(tiff(deep, photometric="minisblack", extratags=[(281, "H", 1, 65535, True)]))
+    assert (photo.max(), said) == (16, [])
+
+
+def test_a_dark_photo_of_16_bits_a_colour_is_told():
+    deep = a_gradient().astype(np.uint16) * 16  # 12 bits
+    for door in (
+        png([png_header(64, 48, 16, 2), rows_of(deep.reshape(48, -1)), (b"IEND", b"")]),
+        tiff(deep, photometric="rgb"),
+    ):
+        photo, said = told(door)
+        assert photo.max() == 15
+        assert said == ["query 3 holds small values in 16 bits, so it comes out dark: scale its values to 8 bits"]
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["rgb", "planes", "grey", "white is 0"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_tiffs_of_every_order(byteorder, compression, kind, dtype):
+    photo = a_gradient()
+    options = {"byteorder": byteorder, "compression": compression}
+    if kind in ("rgb", "planes"):
+        values = np.moveaxis(photo, 2, 0) if kind == "planes" else photo
+        options |= {"photometric": "rgb", "planarconfig": "separate" if kind == "planes" else "contig"}
+    else:
+        values = photo[..., 0] if kind == "grey" else 255 - photo[..., 0]
+        options["photometric"] = "minisblack" if kind == "grey" else "miniswhite"
+        photo = np.dstack([photo[..., 0]] * 3)
+    values = {"uint8": values, "uint16": values.astype(np.uint16) * 257, "float32": np.float32(values / 255)}[dtype]
+    content = tiff(np.ascontiguousarray(values), **options)
+    if (dtype == "float32" and kind in ("rgb", "planes")) or (dtype, kind, byteorder) == ("uint16", "white is 0", ">"):
+        refused(content, "cannot be decoded", "PNG")
+    else:
+        np.testing.assert_array_equal(read_image(content), photo)
+
+
+def test_further_layouts_of_tiff():
+    photo = a_gradient()
+    planes = np.ascontiguousarray(np.moveaxis(photo, 2, 0))
+    for content in (
+        tiff(photo, photometric="rgb", tile=(16, 16)),
+        tiff(planes, photometric="rgb", planarconfig="separate", tile=(16, 16)),
+        tiff(planes.astype(np.uint16) * 257, photometric="rgb", planarconfig="separate", tile=(16, 16)),
+        tiff(planes, photometric="rgb", planarconfig="separate", compression="zlib", predictor=True),
+        tiff(photo, photometric="rgb", bigtiff=True),
+        tiff(np.dstack([photo, photo[..., 0]]), photometric="rgb", extrasamples=["unspecified"]),
+        tiff(np.dstack([255 - photo, np.zeros_like(photo[..., :1])]), photometric="separated"),
+    ):
+        np.testing.assert_array_equal(read_image(content), photo)
+
+
+def test_a_photo_that_shows_nothing_is_told():
+    for level, word in ((0, "black"), (9, "black"), (255, "white"), (246, "white")):
+        for door in (np.full((60, 80, 3), level, np.uint8), encode(np.full((60, 80), level, np.uint8), "PNG")):
+            _, said = told(door)
+            assert [text.startswith(f"query 3 is {word} all over") for text in said] == [True]
+    night = np.zeros((600, 800), np.uint8)
+    night[100:160, 100:160] = 200
+    assert told(night)[1] == []
+    assert told(np.zeros((60, 80)))[1]
+    assert told(np.full((60, 80, 3), 90, np.uint8))[1] == []
+
+
+@pytest.mark.parametrize(
+    "make", [lambda rgba: rgba, lambda rgba: encode(rgba, "PNG"), lambda rgba: rgba / 255.0, Image.fromarray]
+)
+def test_a_photo_that_is_transparent_all_over_is_seen_and_told(make):
+    photo = a_gradient()
+    found, said = told(make(np.dstack([photo, np.zeros_like(photo[..., :1])])))
+    np.testing.assert_array_equal(found, photo)
+    assert [text.startswith("query 3 is transparent all over") for text in said] == [True]
+    found, said = told(make(np.dstack([photo, np.full_like(photo[..., :1], 1)])))
+    assert [text.startswith("query 3 is white all over") for text in said] == [True]  # as a page would show it
+
+
+# ------------------------------------------------------------------------------------------- raw photos and phones
+
+
+def raw_photos():
+    tifffile = pytest.importorskip("tifffile")
+    thumbnail, sensor = a_gradient(), a_gradient(96, 128)[..., 0].astype(np.uint16) * 16
+    made = {}
+    for name, first, second in (
+        ("NEF, ARW", {"subfiletype": 1}, {"photometric": 32803}),
+        ("a preview before the photo", {"subfiletype": 1}, {"photometric": "minisblack"}),
+        ("no word of a preview", {}, {"photometric": 32803}),
+        ("DNG", {"extratags": [(50706, "B", 4, (1, 4, 0, 0), True)]}, {"photometric": "minisblack"}),
+    ):
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            writer.write(thumbnail, photometric="rgb", subifds=1, **first)
+            writer.write(sensor, **second)
+        made[name] = stream.getvalue()
+    made["PEF"] = tiff(sensor, photometric=32803)
+    made["CR2"] = tiff(thumbnail, photometric="rgb")[:8] + b"CR\2\0" + bytes(100)
+    made["IIQ"] = b"II*\0\x10\0\0\0IIII" + bytes(100)
+    made["RAF"], made["RW2"], made["ORF"] = b"FUJIFILMCCD-RAW 0201", b"IIU\0" + bytes(20), b"IIRO" + bytes(20)
+    made["CR3"] = b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(20)
+    return made
+
+
+def test_raw_photos_are_refused_not_answered_for_their_thumbnail(tmp_path):
+    for name, content in raw_photos().items():
+        path = tmp_path / "IMG_1.tif"
+        path.write_bytes(content)
+        for door in (path, content, io.BytesIO(content)):
+            message = refused(door, "raw photo", "develop it", label=name)
+            assert name in message
+        with pytest.raises(ImageError, match="raw photo"):
+            read_mask(content, size=(48, 64))
+
+
+def test_a_tiff_with_smaller_pictures_inside_is_no_raw_photo():
+    tifffile = pytest.importorskip("tifffile")
+    photo, stream = a_gradient(), io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(photo, photometric="rgb", subifds=1)
+        writer.write(photo[::2, ::2], photometric="rgb", subfiletype=1)
+    np.testing.assert_array_equal(read_image(stream.getvalue()), photo)
+
+
+def test_phone_photos_with_and_without_their_package(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    stored = a_gradient()
+    image = heif.from_pillow(Image.fromarray(stored))
+    for ending in (".HEIC", ".jpg"):  # chat programs rename them
+        path = tmp_path / f"IMG_1{ending}"
+        image.save(path, quality=-1)
+        monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+        monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+        for door in (path, path.read_bytes(), str(path)):
+            assert np.abs(read_image(door).astype(int) - stored).max() < 8
+        monkeypatch.delitem(Image.OPEN, "HEIF")
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        refused(path, "HEIC", "pip install 'fscs-sdk[heic]'", "JPEG")
+        monkeypatch.setitem(sys.modules, "pillow_heif", heif)
 
 
 # ---------------------------------------------------------------------------------------------- nothing is changed
@@ -710,275 +903,6 @@ def test_pillows_own_limit_in_our_words(monkeypatch):
     refused(content, "query 3", "smaller", label="query 3")
 
 
-# ----------------------------------------------------------------------------------------------------------- masks
-
-
-def read(source, size=None, **options):
-    if size is None:
-        size = (60, 80)
-    return read_mask(source, size=size, **options)
-
-
-def refused_mask(source, *parts, size=(60, 80)):
-    with pytest.raises(ImageError) as caught:
-        read_mask(source, size=size, label="mask of dog")
-    message = str(caught.value)
-    for part in ("mask of dog", *parts):
-        assert part in message, message
-
-
-def palette_image(indices, colours=((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))):
-    image = Image.fromarray(indices.astype(np.uint8)).convert("P")
-    table = np.full((256, 3), (224, 224, 192), np.uint8)
-    table[: len(colours)] = colours
-    image.putpalette(table.tobytes())
-    return image
-
-
-@quick
-@given(seed=seeds, value=st.integers(1, 230) | st.integers(255, 65534), void=st.booleans(), height=sides, width=sides)
-@example(seed=0, value=1, void=True, height=9, width=9)
-@example(seed=0, value=128, void=True, height=9, width=9)
-def test_one_id_by_every_door(seed, value, void, height, width):
-    truth = np.random.default_rng(seed).random((height, width)) < 0.5
-    truth[0, :2] = (True, False)
-    labels = np.where(truth, value, 0)
-    if void and value != 255:
-        labels[-1] = 255
-        truth[-1] = False
-    doors = [truth, Image.fromarray(truth), torch.from_numpy(truth), torch.from_numpy(truth)[None], truth[:, :, None]]
-    doors += [truth.astype(np.float16), torch.from_numpy(truth).to(torch.bfloat16), Image.fromarray(np.float32(truth))]
-    doors += [labels, labels[:, :, None], labels.astype(np.uint16), labels.astype(">u2"), labels.astype(np.float64) > 0]
-    doors[-1] &= truth
-    doors += [encode(labels.astype(np.uint16), "PNG"), Image.fromarray(labels.astype(np.int32))]
-    doors += [torch.from_numpy(labels), torch.from_numpy(labels)[None], np.asfortranarray(labels)]
-    if value <= 255:
-        eight = labels.astype(np.uint8)
-        doors += [eight, encode(eight, "PNG"), encode(eight, "BMP"), Image.fromarray(eight), np.dstack([eight] * 3)]
-        doors.append(np.dstack([eight] * 3 + [np.full_like(eight, 255)]))
-        doors.append(encode(Image.fromarray(eight).convert("RGB"), "PNG"))
-        doors.append(encode(Image.fromarray(eight).convert("LA"), "PNG"))
-    if value < 255:
-        doors += [encode(palette_image(labels), "PNG"), palette_image(labels)]
-    for door in doors:
-        mask = read_mask(door, size=truth.shape)
-        assert mask.dtype == np.bool_
-        np.testing.assert_array_equal(mask, truth)
-
-
-def test_floats_from_one_half_are_foreground():
-    soft = np.linspace(0, 1, 4800).reshape(60, 80)
-    soft[0, 0] = 0.5
-    for door in (soft, torch.from_numpy(soft), soft[:, :, None], np.dstack([soft] * 3)):
-        np.testing.assert_array_equal(read(door), soft >= 0.5)
-
-
-def test_void_of_16_bit_masks():
-    labels = np.where(a_blob(), 7, 0).astype(np.uint16)
-    labels[0] = 65535
-    np.testing.assert_array_equal(read(labels), a_blob())
-    np.testing.assert_array_equal(read(a_blob().astype(np.uint16) * 65535), a_blob())
-    labels[1] = 255
-    np.testing.assert_array_equal(read(labels), a_blob())
-    refused_mask(np.where(labels == 7, 0, labels), "0, 255, 65535", "mask == id")
-
-
-def test_palette_counts_by_index_not_by_colour():
-    truth = a_blob()
-    swapped = palette_image(truth, colours=((255, 255, 255), (0, 0, 0)))
-    np.testing.assert_array_equal(read(encode(swapped, "PNG")), truth)
-    same_colour = palette_image(truth * 3, colours=((5, 5, 5),) * 4)
-    np.testing.assert_array_equal(read(same_colour), truth)
-    grey_ramp = Image.fromarray(truth.astype(np.uint8) * 255).convert("P")
-    np.testing.assert_array_equal(read(encode(grey_ramp, "PNG")), truth)
-    np.testing.assert_array_equal(read(encode(truth.astype(np.uint8) * 255, "GIF")), truth)
-    with pytest.warns(ImageWarning, match="no foreground"):
-        assert not read(palette_image(truth * 255)).any()
-    several = truth.astype(np.uint8)
-    several[0] = 2
-    several[1] = 255
-    refused_mask(palette_image(several), "0, 1, 2, 255", "mask == id")
-
-
-def soft_disc(height=120, width=160, blur=1.5):
-    rows, columns = np.mgrid[:height, :width]
-    distance = np.hypot(rows - height / 2, columns - width / 2) - height / 4
-    return np.clip(0.5 - distance / (2 * blur), 0, 1), distance < 0
-
-
-@quick
-@given(quality=st.integers(30, 100), blur=st.floats(0.1, 3), colour=st.sampled_from(["L", "RGB", "red"]))
-def test_soft_edges_are_cut_at_half(quality, blur, colour):
-    soft, hard = soft_disc(blur=blur)
-    grey = np.rint(soft * 255).astype(np.uint8)
-    if colour == "red":
-        grey = np.dstack([grey, grey // 8, grey // 8])
-    elif colour == "RGB":
-        grey = np.dstack([grey] * 3)
-    options = {"quality": quality, "subsampling": 0} if colour == "red" else {"quality": quality}
-    doors = [grey, encode(grey, "PNG"), encode(grey, "JPEG", **options)]
-    if colour == "L":
-        doors += [grey.astype(np.uint16) * 257, soft]
-    for door in doors:
-        assert (read(door, hard.shape) != hard).mean() < 0.01
-
-
-def test_three_values_that_are_a_soft_edge_and_not_a_void():
-    truth = a_blob()
-    noisy = np.where(truth, 255, 0).astype(np.uint8)
-    noisy[15, 20:40] = 254
-    np.testing.assert_array_equal(read(noisy), truth)
-    rim = np.where(truth, 255, 0).astype(np.uint8)
-    rim[14, 20:40] = 100
-    np.testing.assert_array_equal(read(rim), truth)
-    rim[0:5, 0:5] = 100  # a region: then 100 is the id and 255 the void
-    np.testing.assert_array_equal(read(rim), rim == 100)
-
-
-def test_jpeg_noise_is_never_an_id():
-    stored = np.zeros((24, 40), np.uint8)
-    stored[2:10, 3:20] = 255
-    stored[0:4, 30:40] = 255
-    for quality in (60, 75, 90, 95, 100):  # at 100 the values are 0, 1 and 255
-        content = encode(stored, "JPEG", quality=quality)
-        for door in (content, Image.open(io.BytesIO(content))):
-            np.testing.assert_array_equal(read(door, (24, 40)), stored > 0)
-    labels = np.where(a_blob(), 7, 0).astype(np.uint8)
-    labels[0:8] = 90
-    labels[8:16] = 255
-    refused_mask(encode(labels, "JPEG", quality=95), "90, 255", "mask == id")
-    blocks = np.zeros((24, 40), np.uint8)  # whole JPEG blocks come back exactly, and still say nothing of a void
-    blocks[8:16, 8:16], blocks[8:16, 24:32] = 128, 255
-    np.testing.assert_array_equal(read(blocks, (24, 40)), blocks == 128)
-    with pytest.raises(ImageError, match="0, 128, 255"):
-        read(encode(blocks, "JPEG", quality=100), (24, 40))
-
-
-def test_label_maps_are_never_taken_for_soft_masks():
-    labels = np.zeros((60, 80), np.uint8)
-    labels[5:20, 5:20] = 1
-    labels[30:50, 30:60] = 15
-    labels[0] = labels[20] = 255
-    refused_mask(labels, "0, 1, 15, 255", "mask == id")  # low ids and void
-    labels[labels == 15] = 0
-    labels[40:44, 40:44] = 62
-    refused_mask(labels, "0, 1, 62, 255", "mask == id")  # a small object of a middling id
-    labels[labels == 255] = 254
-    refused_mask(labels, "0, 1, 62, 254", "mask == id")
-    refused_mask(noise(0, 60, 80), "256 different values", "mask == id")  # a photo
-    refused_mask(noise(0, 60, 80, dtype=np.int64, high=30), "31 different values")
-    refused_mask(np.where(a_blob(), -1, 0), "-1, 0", "mask == id")
-    refused_mask(np.where(a_blob(), 70000, 0), "70000")
-
-
-def test_alpha_is_the_mask_where_it_says_something():
-    soft, hard = soft_disc()
-    alpha = np.rint(soft * 255).astype(np.uint8)
-    photo = noise(0, 120, 160, 3)
-    cut_out = np.dstack([photo, alpha])
-    grey_cut_out = Image.merge("LA", [Image.fromarray(photo[..., 0]), Image.fromarray(alpha)])
-    doors = [cut_out, encode(cut_out, "PNG"), encode(grey_cut_out, "PNG"), cut_out / 255.0]
-    for door in doors:
-        assert (read(door, hard.shape) != hard).mean() < 0.001
-    opaque = np.dstack([np.where(hard, 255, 0).astype(np.uint8)] * 3 + [np.full_like(alpha, 255)])
-    np.testing.assert_array_equal(read(opaque, hard.shape), hard)
-    keyed = encode(np.dstack([np.where(hard, 9, 0).astype(np.uint8)] * 3), "PNG", transparency=(0, 0, 0))
-    np.testing.assert_array_equal(read(keyed, hard.shape), hard)
-    halves = np.where(a_blob(), 128, 0).astype(np.uint8)
-    np.testing.assert_array_equal(read(np.dstack([halves] * 4)), a_blob())
-
-
-def test_one_colour_on_black_but_not_two():
-    truth = a_blob()
-    coloured = np.zeros((60, 80, 3), np.uint8)
-    coloured[truth] = (40, 200, 10)
-    for door in (coloured, encode(coloured, "PNG"), encode(coloured, "BMP"), Image.fromarray(coloured)):
-        np.testing.assert_array_equal(read(door), truth)
-    np.testing.assert_array_equal(read(coloured / 255.0), truth)
-    jpeg = read(encode(coloured, "JPEG", quality=90))
-    assert (jpeg != truth).mean() < 0.02
-    coloured[50:52, 70:72] = (200, 0, 0)  # the same largest channel
-    refused_mask(coloured, "several colours", "array")
-    coloured[50:54, 70:74] = (100, 0, 0)
-    refused_mask(coloured, "0, 100, 200", "mask == id")
-    two = np.zeros((60, 80, 3), np.uint8)
-    two[10:30, 10:30], two[10:30, 40:60] = (255, 0, 0), (0, 255, 0)
-    refused_mask(encode(two, "JPEG", quality=95), "several colours")
-
-
-def test_a_cmyk_mask():
-    truth = a_blob()
-    cmyk = Image.fromarray(np.dstack([truth * np.uint8(255)] * 3)).convert("CMYK")
-    np.testing.assert_array_equal(read(encode(cmyk, "TIFF")), truth)
-
-
-def test_mask_size_must_be_the_photos():
-    parts = ("80 x 60", "81 x 60", "on this photo", "nearest")
-    for door in (a_blob(), encode(a_blob(), "PNG"), torch.from_numpy(a_blob()), Image.fromarray(a_blob())):
-        refused_mask(door, *parts, size=(60, 81))
-        refused_mask(door, "turned by 90 degrees", size=(80, 60))
-    turned = encode(a_blob(), "PNG", exif=orientation_exif(6))
-    assert read_mask(turned, size=(80, 60)).shape == (80, 60)
-    refused_mask(turned, "60 x 80", "80 x 60")
-
-
-@pytest.mark.parametrize(
-    ("source", "parts"),
-    [
-        (np.zeros((3, 60, 80), np.uint8), ("(3, 60, 80)", "transpose(1, 2, 0)")),
-        (np.zeros((2, 60, 80, 1), np.uint8), ("(2, 60, 80, 1)", "one mask at a time")),
-        (np.zeros((0, 0), np.uint8), ("0 x 0", "nearest")),
-        (np.full((60, 80), 2.0), ("from 2 to 2", "divide by 255")),
-        (np.full((60, 80), np.nan), ("NaN", "replace")),
-        (np.zeros((60, 80), complex), ("complex128", "bool")),
-        (torch.zeros(3, 60, 80), ("(3, 60, 80)", "one mask at a time")),
-        (torch.full((60, 80), -1.0), ("from -1 to -1", "normalisation")),
-        (b"", ("empty", "again")),
-        (3, ("pass a path",)),
-    ],
-)
-def test_mask_refusals_name_the_thing_and_the_cure(source, parts):
-    refused_mask(source, *parts)
-
-
-def test_mask_paths_name_themselves(tmp_path):
-    path = tmp_path / "dog_mask.png"
-    with pytest.raises(FileNotFoundError, match=r"dog_mask\.png"):
-        read(path)
-    path.write_bytes(encode(noise(0, 60, 80), "PNG"))
-    with pytest.raises(ImageError, match=r"dog_mask\.png.*different values"):
-        read(path)
-    path.write_bytes(encode(a_blob(), "PNG"))
-    np.testing.assert_array_equal(read(path), a_blob())
-
-
-def test_empty_and_full_masks_warn_by_name():
-    empty = np.zeros((60, 80), np.uint8)
-    with pytest.warns(ImageWarning, match=r"mask of dog.*no foreground pixel") as caught:
-        assert not read_mask(empty, size=(60, 80), label="mask of dog").any()
-    assert caught[0].filename == __file__
-    for full in (empty + 1, empty + 255, empty + 130, ~empty.astype(bool)):
-        with pytest.warns(ImageWarning, match=r"mask of dog.*every pixel is foreground"):
-            assert read_mask(full, size=(60, 80), label="mask of dog").all()
-    with pytest.raises(ImageError, match="no pixels"):
-        read_mask(np.zeros((0, 0), bool), size=(0, 0))
-
-
-@quick
-@given(seed=seeds, levels=st.integers(1, 5), channels=st.sampled_from([0, 1, 3, 4]), dtype=st.sampled_from("BHhif?"))
-def test_any_mask_array_is_read_or_refused(seed, levels, channels, dtype):
-    generator = np.random.default_rng(seed)
-    values = generator.choice([0, 1, 2, 5, 100, 200, 254, 255, 30000], levels)
-    shape = (12, 15, channels) if channels else (12, 15)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ImageWarning)
-        try:
-            mask = read_mask(generator.choice(values, shape).astype(dtype), size=(12, 15))
-        except ImageError:
-            return
-    assert (mask.shape, mask.dtype) == ((12, 15), np.bool_)
-
-
 # --------------------------------------------------------------------------------------------------------- resizing
 
 
@@ -991,11 +915,12 @@ def test_resizing_is_torchvisions(seed, height, width, side):
     resized = resize_image(photo, side)
     assert resized.flags.writeable
     np.testing.assert_array_equal(resized, np.array(bilinear(Image.fromarray(photo))))
-    mask = noise(seed, height, width, high=1).astype(bool)
+    mask = a_blob(height, width)
     nearest = torchvision.transforms.Resize((side, side), torchvision.transforms.InterpolationMode.NEAREST)
     resized_mask = resize_mask(mask, side)
     assert resized_mask.dtype == np.bool_
-    np.testing.assert_array_equal(resized_mask, np.array(nearest(Image.fromarray(mask.astype(np.uint8)))) > 0)
+    if side >= 16:  # from where on no part of the mask is thinner than a position
+        np.testing.assert_array_equal(resized_mask, np.array(nearest(Image.fromarray(mask.astype(np.uint8)))) > 0)
     resized[:] = 0
     np.testing.assert_array_equal(photo, noise(seed, height, width, 3))
 

@@ -4,11 +4,12 @@ Every door of the SDK decodes here, so that a path, its bytes, an open file, a P
 give exactly the same pixels. Nothing is downloaded, nothing the caller passed is changed, and no result shares memory
 with it.
 
-A file may be PNG, JPEG (also MPO), WebP, TIFF, GIF, BMP, PPM/PGM, JPEG 2000 or AVIF, and HEIF where a plugin has
-registered it with Pillow. Colour profiles are not applied.
+A file may be PNG, JPEG (also MPO), WebP, TIFF, GIF, BMP, PPM/PGM, JPEG 2000 or AVIF, and HEIC where pillow-heif is
+installed (extra ``heic``). Colour profiles are not applied.
 """
 
-from fscs_sdk.images.decoding import DEFAULT_MAX_PIXELS, MIN_SIDE, ImageError, ImageSource, ImageWarning, MaskSource
+from fscs_sdk.images.decoding import DEFAULT_MAX_PIXELS, MIN_SIDE, ImageSource, MaskSource
+from fscs_sdk.images.errors import ImageError, ImageWarning
 from fscs_sdk.images.geometry import close_up, resize_image, resize_mask
 from fscs_sdk.images.masks import read_mask
 from fscs_sdk.images.photos import read_image

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard, Union
 
-import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
+
+from fscs_sdk.images.containers import identify
+from fscs_sdk.images.errors import ImageError
+from fscs_sdk.images.tiff import load_tiff
 
 if TYPE_CHECKING:
     import torch
@@ -31,27 +34,10 @@ ImageSource: TypeAlias = Union[
 MaskSource: TypeAlias = ImageSource
 """What a mask may be given as."""
 
-# Only formats with a signature and a decoder inside Pillow: EPS would start Ghostscript, TGA would claim any bytes.
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+#: Formats whose levels are not exact. WebP and JPEG 2000 may be, but do not say so.
+LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "HEIF"})
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_FLOAT_SLACK = 1e-5  # resizing a float photo leaves values such as 1.0000001
-
-
-class ImageError(ValueError):
-    """The content of a photo or mask cannot be used; the message names the thing and the cure."""
-
-
-class ImageWarning(UserWarning):
-    """A mask is readable but says nothing: it marks no pixel, or every pixel."""
 
 
 def name_of(source: object, label: str | None, kind: str) -> str:
@@ -70,10 +56,6 @@ def name_of(source: object, label: str | None, kind: str) -> str:
     return f"the {kind} given as {type(source).__module__}.{type(source).__name__}"
 
 
-def signature(array: NDArray[Any]) -> str:
-    return f"{array.dtype} of shape {tuple(array.shape)}"
-
-
 @contextlib.contextmanager
 def open_image(source: object, name: str) -> Iterator[Image.Image]:
     """The PIL image of a path, bytes, a file object or a PIL image: header read, pixels not yet decoded."""
@@ -82,7 +64,7 @@ def open_image(source: object, name: str) -> Iterator[Image.Image]:
             yield source
         return
     with _stream(source, name) as stream, _decoding(name):
-        yield _identified(stream, name)
+        yield identify(stream, name)
 
 
 @contextlib.contextmanager
@@ -99,7 +81,8 @@ def _decoding(name: str) -> Iterator[None]:
             raise type(error)(f"{name} cannot be read ({error.strerror}): check the disk, then try again") from error
         reason = str(error).encode("utf-8", "backslashreplace").decode("utf-8") or type(error).__name__
         raise ImageError(
-            f"{name} is damaged, cut short or of a kind that cannot be decoded ({reason}): save or copy it again"
+            f"{name} is damaged, cut short or of a kind that cannot be decoded ({reason}): copy it again, or save it "
+            "as PNG or JPEG"
         ) from error
 
 
@@ -142,29 +125,20 @@ def _open_path(path: str, name: str) -> BinaryIO:
         raise ImageError(f"{name} cannot be a path ({error}): check it") from error
 
 
-def _identified(stream: BinaryIO, name: str) -> Image.Image:
-    """Finds the decoder by the file's signature.
+def first_frame(image: Image.Image, source: object) -> list[str]:
+    """What is to be told of a file with several pictures. (Of a PIL image the caller chose one.)
 
-    Not `Image.open`: that checks Pillow's own pixel limit, a global, and warns in its own words; here the caller's
-    ``max_pixels`` is the limit.
+    A JPEG's further pictures (MPO) are previews, other exposures or depth, and need no word.
     """
-    Image.init()
-    prefix = stream.read(16)
-    stream.seek(0)
-    if not prefix:
-        raise ImageError(f"{name} is empty (0 bytes): save or copy it again")
-    for file_format in _FORMATS:
-        factory, accepts = Image.OPEN.get(file_format, (None, None))
-        if factory is not None and accepts is not None and accepts(prefix) is True:
-            return factory(stream, "")
-    raise ImageError(f"{name} is not an image in a format that can be read here: convert it to PNG or JPEG")
+    if source is image or image.format == "MPO" or not getattr(image, "is_animated", False):
+        return []
+    return ["holds several pictures, of which only the first is used"]
 
 
 def turned_upright(image: Image.Image) -> Image.Image:
     """Decodes, then applies the EXIF orientation. Returns the image itself where there is nothing to turn."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
-        # Pillow checks its own pixel limit a second time where a TIFF has no pixel buffer yet.
-        image.im = Image.new(image.mode, (image.tag_v2[256], image.tag_v2[257])).im
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return upright(load_tiff(image), orientation_of(image))
     image.load()  # before the EXIF: in a PNG it may follow the pixels
     return upright(image, orientation_of(image))
 
@@ -175,13 +149,19 @@ def orientation_of(image: Image.Image) -> int:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001  a broken EXIF block raises nearly anything; the pixels are taken as stored
         return 1
-    return orientation if orientation in _UPRIGHT else 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """An image turned by its EXIF orientation; the image itself where there is nothing to turn."""
-    method = _UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
+    if orientation == 1:
+        return image
+    bare = image.copy()
+    bare.info = {}  # what else is in the EXIF block would be written anew, which fails where it is odd
+    bare.getexif()[ExifTags.Base.Orientation] = orientation
+    turned = ImageOps.exif_transpose(bare)
+    turned.info = image.info
+    return turned
 
 
 def check_pixels(height: int, width: int, name: str, max_pixels: int) -> None:
@@ -201,17 +181,6 @@ def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
         )
 
 
-def check_unit_range(array: NDArray[Any], name: str) -> None:
-    low, high = array.min(), array.max()
-    if not (np.isfinite(low) and np.isfinite(high)):  # min and max hand a NaN on
-        raise ImageError(f"{name} holds NaN or infinite values: replace them with numbers from 0 to 1")
-    if low < -_FLOAT_SLACK or high > 1 + _FLOAT_SLACK:
-        raise ImageError(
-            f"{name} holds floats from {low:.6g} to {high:.6g}, not from 0 to 1: divide by 255 if they are 0 to 255, "
-            "undo the normalisation if there was one"
-        )
-
-
 def is_tensor(source: object) -> TypeGuard[torch.Tensor]:
     # Whoever holds a tensor has imported torch; so a caller without tensors never pays for that import.
     return isinstance(source, getattr(sys.modules.get("torch"), "Tensor", ()))
@@ -228,18 +197,3 @@ def tensor_to_array(tensor: torch.Tensor, name: str) -> NDArray[Any]:
             "pass an ordinary tensor"
         ) from error
     return array
-
-
-def sixteen_to_eight(array: NDArray[Any]) -> NDArray[np.uint8]:
-    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 is odd: there are no ties to break
-
-
-def to_rgba(image: Image.Image) -> Image.Image:
-    if image.mode == "La":  # the only mode that Pillow converts it to
-        image = image.convert("LA")
-    key = image.info.get("transparency")
-    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
-        # From a 16-bit PNG: Pillow keeps the high byte of the pixels but both bytes of the transparent colour.
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    return image.convert("RGBA")
