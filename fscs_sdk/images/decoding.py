@@ -81,8 +81,8 @@ def _decoding(name: str) -> Iterator[None]:
             raise type(error)(f"{name} cannot be read ({error.strerror}): check the disk, then try again") from error
         reason = str(error).encode("utf-8", "backslashreplace").decode("utf-8") or type(error).__name__
         raise ImageError(
-            f"{name} is damaged, cut short or of a kind that cannot be decoded ({reason}): copy it again, or save it "
-            "as PNG or JPEG"
+            f"{name} is damaged, cut short or of a kind that cannot be decoded ({reason}): save or copy it again, "
+            "if need be as PNG or JPEG"
         ) from error
 
 
