@@ -661,11 +661,11 @@ def test_a_mask_from_a_box_stays_inside_and_is_not_empty(box):
 )
 def test_a_box_that_is_none_is_refused(box, said):
     with pytest.raises(ValueError, match=said):
-        area_of(Shot(np.zeros((100, 140, 3), np.uint8), box=box))
+        area_of(Shot(np.full((100, 140, 3), 90, np.uint8), box=box))
 
 
 def test_a_shot_has_a_mask_or_a_box():
-    image = np.zeros((20, 20, 3), np.uint8)
+    image = np.full((20, 20, 3), 90, np.uint8)
     with pytest.raises(ValueError, match="has a mask and a box; leave out the box"):
         area_of(Shot(image, np.zeros((20, 20), np.bool_), box=(1, 1, 5, 5)))
     assert area_of(Shot(image)) is None
