@@ -51,7 +51,7 @@ def run_demo(model: FewShotSegmenter, out: Path) -> Iterator[Answer]:
     for query, truth in QUERIES.items():
         prediction = model.predict(PHOTOS / query, supports)
         path = out / Path(query).with_suffix(".png").name
-        Image.fromarray(prediction.plot()).save(path)
+        prediction.save(path, format="overlay")
         yield Answer(query, truth, prediction, path)
 
 

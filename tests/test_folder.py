@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -320,6 +321,25 @@ def test_names_that_some_file_systems_take_for_one_are_kept_apart():
     assert places(reversed(given)) == found
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("10:30.jpg", r"10_30~[0-9a-f]{16}\.jpg"),
+        ('a<b>"c|d?e*.jpg', r"a_b__c_d_e_~[0-9a-f]{16}\.jpg"),
+        ("back\\slash.jpg", r"back_slash~[0-9a-f]{16}\.jpg"),
+        ("NUL.jpg", r"_NUL~[0-9a-f]{16}\.jpg"),
+        ("con.tar.jpg", r"_con\.tar~[0-9a-f]{16}\.jpg"),
+        ("dots./a.jpg", r"dots\.~[0-9a-f]{16}/a\.jpg"),
+        ("aux/a.jpg", r"_aux~[0-9a-f]{16}/a\.jpg"),
+        ("console.jpg", r"console\.jpg"),
+        ("com.jpg", r"com\.jpg"),
+        ("é 猫.jpg", r"é 猫\.jpg"),
+    ],
+)
+def test_names_that_windows_forbids_are_marked(name, place):
+    assert re.fullmatch(place, places([name])[name])
+
+
 def test_a_name_that_looks_marked_is_no_way_to_overwrite():
     marked = places(["a.jpg", "A.jpg"])
     for other in [*marked.values(), *(place.upper() for place in marked.values())]:
@@ -362,6 +382,7 @@ part = st.one_of(
     st.sampled_from(
         ["a", "A", "yolo", "Yolo", "a.mask.png", "annotations", "x" * 255, "ß" * 120, "SS" * 120, "é", "e\u0301"]
     ),
+    st.sampled_from(["con", "Aux.tar.jpg", "nul .", "lpt9.x", "a:b", "a.", "a "]),
 ).filter(lambda text: text not in (".", "..") and not {"/", "\0"} & set(text))
 path = st.lists(part, min_size=1, max_size=3).map("/".join)
 
@@ -375,7 +396,10 @@ def test_places_are_injective_short_and_inside(given_paths, random):
     assert len({folded(place) for place in found.values()}) == len(given_paths)
     for place in found.values():
         *folders, name = place.split("/")
-        assert all(part not in ("", ".", "..") and "\0" not in part for part in (*folders, name))
+        for one in (*folders, f"{name}.mask.png"):  # what Windows takes, and so all others
+            assert not set(one) & {*'<>:"\\|?*', *map(chr, range(32))}
+            assert not one.endswith((" ", "."))
+            assert one.split(".")[0].rstrip(" ").upper() not in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT9"}
         assert all(len(os.fsencode(part)) <= 255 for part in folders)
         assert len(os.fsencode(name)) <= LONGEST_STEM
     results = {
@@ -699,7 +723,19 @@ def test_formats_that_do_not_exist_are_refused(photos, out, formats):
 def test_supports_may_be_a_mapping_and_must_be_the_models(photos, out):
     assert run(photos, out, supports={"one": 1, "two": 2}).present == {"one": 4, "two": 4}
     with pytest.raises(ValueError, match="encoded by another model"):
-        run(photos, out, supports="supports")
+        run(photos, out, supports=object())
+
+
+def test_supports_may_be_a_path_as_on_the_command_line(photos, tmp_path, out):
+    for name in ("one", "two"):
+        write_photo(photos / "refs" / name / "x.png")
+    summary = run(photos, out, supports=photos / "refs")
+    assert (summary.answered, summary.inputs.supports, list(summary.present)) == (4, 1, ["one", "two"])
+    assert run(photos, out, supports=str(photos / "refs")).done_before == 4
+    (tmp_path / "other.safetensors").write_bytes(b"else")
+    for path, said in ((tmp_path / "other.safetensors", "not a support set"), (tmp_path / "nowhere", "nowhere'")):
+        with pytest.raises((ValueError, OSError), match=said):
+            run(photos, out, supports=path)
 
 
 def test_the_output_folder_may_not_be_a_file(photos, out):

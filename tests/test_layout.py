@@ -34,11 +34,11 @@ ALLOWED = {
         *("checkpoints", "devices", "examination", "images", "model", "prediction", "references", "streaming"),
         *("supports", "weights"),
     ),
-    "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "supports"),
+    "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "references", "supports"),
     "fscs_sdk.app": (
         *("app", "atomic", "demo", "folder", "formats", "images", "prediction", "references", "segmenter", "supports"),
     ),
-    "fscs_sdk.references": ("folder", "images", "references", "spelling", "supports"),
+    "fscs_sdk.references": ("images", "references", "spelling", "supports"),
     "fscs_sdk.evaluation": (
         *("atomic", "evaluation", "formats", "images", "locks", "model", "prediction", "segmenter", "supports"),
     ),

@@ -315,6 +315,34 @@ def test_misuse_of_encode(photos, supports, tmp_path, monkeypatch, arguments, me
     assert message in said(result)
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "utf-8"])
+def test_a_console_of_any_encoding_is_written_to(supports, tmp_path, encoding):
+    write_photo(tmp_path / "photos" / "猫.jpg")
+    (supports / "box").rename(supports / "猫")
+    arguments = ["predict", tmp_path / "photos", "--supports", supports, "--out", tmp_path / "out", "--dry-run"]
+    result = CliRunner(charset=encoding).invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    shown = result.stdout_bytes.decode(encoding).splitlines()[0]
+    assert shown.endswith("猫.jpg.*" if encoding == "utf-8" else "\\u732b.jpg.*")
+    refused = CliRunner(charset=encoding).invoke(main, ["encode", str(supports), "猫.bin"])
+    assert (refused.exit_code, refused.stderr_bytes.count(b"\n")) == (2, 1)
+
+
+def test_the_protocol_is_the_models_own_or_the_one_that_is_asked_for(supports, tmp_path, monkeypatch):
+    asked = []
+
+    def loaded(name, **options):
+        asked.append(options["protocol"])
+        raise ValueError("enough")
+
+    monkeypatch.setattr(FewShotSegmenter, "from_pretrained", loaded)
+    for command in (("encode", supports, tmp_path / "s.safetensors"), ("predict", supports, "--supports=s", "--out=o")):
+        for options in ((), ("--protocol", "authors"), ("--protocol", "paper")):
+            assert run(*command, *options).exit_code == 2
+        assert "is not one of 'paper', 'authors'" in run(*command, "--protocol", "mine").stderr
+    assert asked == [None, "authors", "paper"] * 2
+
+
 def test_any_name_is_one_line():
     assert one_line("a b.jpg") == "a b.jpg"
     assert one_line("\x1b[31m\n\udcff\u2028é") == "\\x1b[31m\\n\\udcff\\u2028é"

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Collection
 from pathlib import PurePosixPath, PureWindowsPath
 
-from fscs_sdk.folder.inputs import PHOTO_ENDINGS
+from fscs_sdk.images.endings import PHOTO_ENDINGS
 
 #: The most bytes of a photo's or class's name: file systems take 255, and results add endings.
 NAME_BYTES = 120

@@ -33,8 +33,8 @@ from PIL import Image
 from fscs_sdk.app.names import class_name, photo_name
 from fscs_sdk.app.runlengths import decode_runs
 from fscs_sdk.atomic import write_atomically
-from fscs_sdk.folder.inputs import PHOTO_ENDINGS
 from fscs_sdk.images import read_image, read_mask
+from fscs_sdk.images.endings import PHOTO_ENDINGS
 from fscs_sdk.references.folders import read_support_folder
 from fscs_sdk.supports import Shot
 

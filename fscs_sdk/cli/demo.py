@@ -1,5 +1,6 @@
 """``fscs demo``."""
 
+from io import BytesIO
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ def demo(model: str, out: Path, device: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from fscs_sdk.atomic import write_atomically
     from fscs_sdk.demo import SUPPORTS, overview, run_demo
     from fscs_sdk.segmenter import FewShotSegmenter
 
@@ -36,7 +38,9 @@ def demo(model: str, out: Path, device: str) -> None:
             cells = [_presence(prediction.present[name], prediction.scores[name]) for name in names]
             right = {name for name in names if prediction.present[name]} == set(answer.truth)
             table.add_row(answer.query, *cells, "[green]yes[/]" if right else "[red]no[/]")
-        overview(answers).save(out / "overview.jpg", quality=88)
+        picture = BytesIO()
+        overview(answers).save(picture, "JPEG", quality=88)
+        write_atomically(out / "overview.jpg", picture.getvalue())
     console.print(table)
     console.print(f"\nWhere: see overview.jpg and an overlay for each photo in {out.resolve()}", soft_wrap=True)
 

@@ -1,10 +1,21 @@
 """``fscs encode``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from fscs_sdk.cli.options import load_segmenter, load_supports, model_options, reference_options, threshold_option
+from fscs_sdk.cli.options import (
+    load_segmenter,
+    load_supports,
+    model_options,
+    protocol_option,
+    reference_options,
+    threshold_option,
+)
+
+if TYPE_CHECKING:
+    from fscs_sdk.model.ifsl import Protocol
 
 
 @click.command()
@@ -13,6 +24,7 @@ from fscs_sdk.cli.options import load_segmenter, load_supports, model_options, r
 @reference_options
 @threshold_option
 @model_options
+@protocol_option
 def encode(
     supports: Path,
     out: Path,
@@ -22,6 +34,7 @@ def encode(
     model: str,
     device: str,
     dtype: str,
+    protocol: "Protocol | None",
 ) -> None:
     """Encode labelled photos once, into a file for 'fscs predict --supports' and SupportSet.load.
 
@@ -31,7 +44,7 @@ def encode(
     """
     if out.suffix != ".safetensors":
         raise click.UsageError(f"'{out}' must end in .safetensors")
-    segmenter = load_segmenter(model, device, dtype)
+    segmenter = load_segmenter(model, device, dtype, protocol)
     encoded = load_supports(segmenter, supports, thresholds, classes, shots)
     encoded.save(out)
     photos, tags = len(encoded.tagged), int(encoded.tagged.sum())

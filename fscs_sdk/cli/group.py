@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -65,7 +66,13 @@ class FscsGroup(click.Group):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """As click's own, but misuse is one sentence too, and completion does not depend on how the program is run."""
+        """As click's own, but misuse is one sentence too, and completion does not depend on how the program is run.
+
+        What a console's encoding has no character for is written escaped: no run ends over the name of a class.
+        """
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             result = super().main(
                 args,

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from fscs_sdk.model.ifsl import Protocol
     from fscs_sdk.segmenter import FewShotSegmenter
     from fscs_sdk.supports import SupportSet
 
+#: As :data:`fscs_sdk.model.ifsl.PROTOCOLS`, which would load PyTorch for the help.
+PROTOCOLS = ("paper", "authors")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -30,6 +33,11 @@ def model_options(command: Command) -> Command:
     return command
 
 
+protocol_option = click.option(
+    "--protocol",
+    type=click.Choice(PROTOCOLS),
+    help="Decide as in the paper, or as the authors' program does.  [default: what the model was trained for]",
+)
 threshold_option = click.option(
     "--threshold",
     "thresholds",
@@ -72,8 +80,8 @@ def misuse(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]
         raise click.UsageError(one_line(str(error))) from error
 
 
-def load_segmenter(model: str, device: str, dtype: str) -> "FewShotSegmenter":
-    """The model of ``--model``, ``--device`` and ``--dtype``.
+def load_segmenter(model: str, device: str, dtype: str, protocol: "Protocol | None" = None) -> "FewShotSegmenter":
+    """The model of ``--model``, ``--device``, ``--dtype`` and ``--protocol``.
 
     Raises:
         click.UsageError: there is none.
@@ -82,7 +90,7 @@ def load_segmenter(model: str, device: str, dtype: str) -> "FewShotSegmenter":
     from fscs_sdk.segmenter import FewShotSegmenter
 
     with misuse():
-        return FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype)
+        return FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype, protocol=protocol)
 
 
 def load_supports(

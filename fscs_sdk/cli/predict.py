@@ -19,6 +19,7 @@ from fscs_sdk.cli.options import (
     misuse,
     model_options,
     one_line,
+    protocol_option,
     reference_options,
     threshold_option,
 )
@@ -27,6 +28,7 @@ from fscs_sdk.formats import WRITERS
 if TYPE_CHECKING:
     from fscs_sdk.folder import Plan, Record, Summary
     from fscs_sdk.folder.inputs import Inputs
+    from fscs_sdk.model.ifsl import Protocol
 
 EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 #: Failures that are named on the terminal; the journal has all.
@@ -73,6 +75,7 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
 )
 @threshold_option
 @model_options
+@protocol_option
 @click.option("--overwrite", is_flag=True, help="Answer again what is done; replace results of other photos.")
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts; 'fscs merge' joins them.")
 @click.option("--follow-links", is_flag=True, help="Also follow symbolic links inside the inputs.")
@@ -98,6 +101,7 @@ def predict(
     model: str,
     device: str,
     dtype: str,
+    protocol: "Protocol | None",
     overwrite: bool,
     shard: str | None,
     follow_links: bool,
@@ -124,7 +128,7 @@ def predict(
     given = [*inputs, *map(list_argument, lists)]
     if not given:
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
-    segmenter = load_segmenter(model, device, dtype)
+    segmenter = load_segmenter(model, device, dtype, protocol)
     encoded = load_supports(segmenter, supports, thresholds, classes, shots)
     if dry_run:
         with misuse():

@@ -10,13 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from fscs_sdk.folder.journal import is_journal
-
-#: Endings of the files that are taken from a folder, in lower case; a file that is named itself may have any.
-PHOTO_ENDINGS = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".heic", ".heif",
-})  # fmt: skip
-
+from fscs_sdk.images.endings import PHOTO_ENDINGS
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 

@@ -1,6 +1,7 @@
 """Where the results of each photo go in the output tree, and which shard has it."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from hashlib import sha256
@@ -11,6 +12,9 @@ from fscs_sdk.formats import LONGEST_ENDING, WRITERS
 LONGEST_NAME = 255
 #: A photo's name in the output tree leaves room for what the formats add to it.
 LONGEST_STEM = LONGEST_NAME - LONGEST_ENDING
+#: What Windows has in no name, and the names that it keeps for devices, whatever ending follows.
+_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"\\|?*]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE | re.DOTALL)
 #: Endings of files that a run writes; a folder of such a name could stand where a file must go.
 _RESULT_ENDINGS = frozenset(
     {".png", ".jsonl", ".tmp"} | {"." + (writer.ending or "").rpartition(".")[2] for writer in WRITERS.values()}
@@ -27,7 +31,9 @@ def places(paths: Iterable[str]) -> dict[str, str]:
     - photos whose paths differ in nothing but upper and lower case or the form of their accents are all marked: there
       are file systems that do not tell them apart;
     - names that are so long that a result's would be too long are cut and marked;
-    - names that could stand in the way of another result are marked.
+    - names that could stand in the way of another result are marked;
+    - names that Windows forbids are marked, and its characters replaced, on every system: results can be taken
+      anywhere, and shards of different systems agree.
 
     The answer depends on the set of paths alone, not on their order.
     """
@@ -69,11 +75,12 @@ def _folder(name: str, *, first: bool) -> str:
 
 
 def _is_name(part: str) -> bool:
-    return part not in ("", ".", "..") and "\0" not in part
+    forbidden = _FORBIDDEN.search(part) or _DEVICE.fullmatch(part) or part.endswith((" ", "."))
+    return part != "" and not forbidden
 
 
 def _marked(name: str, identity: str) -> str:
-    stem, ending = os.path.splitext(name.replace("\0", "_"))
+    stem, ending = os.path.splitext(_FORBIDDEN.sub("_", name))
     if len(os.fsencode(ending)) > 16:
         stem, ending = stem + ending, ""
     return f"{_cut(stem, LONGEST_STEM - 17 - len(os.fsencode(ending)))}~{_digest(identity)}{ending}"
@@ -81,7 +88,8 @@ def _marked(name: str, identity: str) -> str:
 
 def _cut(text: str, size: int) -> str:
     """The beginning of a text, in at most so many bytes, without a part of a character."""
-    data = os.fsencode(text.replace("\0", "_"))
+    safe = _FORBIDDEN.sub("_", text)
+    data = os.fsencode(f"_{safe}" if _DEVICE.fullmatch(safe) else safe)
     if len(data) <= size:
         return os.fsdecode(data)
     return data[:size].decode("utf-8", "ignore")

@@ -51,7 +51,7 @@ class Work:
     def __init__(
         self,
         model: Segmenter,
-        supports: "Mapping[str, object] | SupportSet",
+        supports: "str | os.PathLike[str] | Mapping[str, object] | SupportSet",
         formats: str | Sequence[str],
         batch_size: int,
         workers: int | None,
@@ -61,7 +61,7 @@ class Work:
         if not self.formats:
             raise ValueError("no format is chosen; name at least one, such as mask")
         self.model = model
-        self.supports = model.encode(supports) if isinstance(supports, Mapping) else supports
+        self.supports = _encoded(model, supports)
         model.check(self.supports)
         self.names = self.supports.names
         self.batch_size = batch_size
@@ -84,6 +84,18 @@ class Work:
             for tensor in (*maps, supports.masks, supports.tagged, supports.class_index, supports.thresholds, *numbers):
                 key.update(tensor.contiguous().numpy().tobytes())
         return key.hexdigest()[:16]
+
+
+def _encoded(model: Segmenter, supports: "str | os.PathLike[str] | Mapping[str, object] | SupportSet") -> "SupportSet":
+    if isinstance(supports, (str, os.PathLike)):
+        from fscs_sdk.references import ANNOTATION_ENDINGS, read_supports
+        from fscs_sdk.supports import SupportSet
+
+        path = Path(supports)
+        if path.is_file() and path.suffix.lower() not in ANNOTATION_ENDINGS:
+            return SupportSet.load(path)
+        supports = read_supports(path)
+    return model.encode(supports) if isinstance(supports, Mapping) else supports
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Summary:
 def predict_folder(
     model: Segmenter,
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    supports: "Mapping[str, object] | SupportSet",
+    supports: "str | os.PathLike[str] | Mapping[str, object] | SupportSet",
     out: str | os.PathLike[str],
     *,
     formats: str | Sequence[str] = DEFAULT_FORMATS,
@@ -105,7 +105,8 @@ def predict_folder(
     Args:
         model: a :class:`~fscs_sdk.FewShotSegmenter`.
         inputs: see :func:`fscs_sdk.folder.inputs.find_inputs`.
-        supports: as for ``model.predict``; encoded once.
+        supports: as for ``model.predict``, encoded once; or the path of a saved set, or of a folder or data set as
+            :func:`fscs_sdk.references.read_supports` takes it, which is left out of the inputs then.
         out: the output folder; it must not be or hold an input.
         formats: names from :data:`fscs_sdk.formats.WRITERS`, or one.
         batch_size: photos that pass the backbone together: on a CPU 1 is best.
@@ -129,6 +130,7 @@ def predict_folder(
     """
     begun = time.monotonic()
     shard = _checked_options(batch_size, workers, shard)
+    leave_out = [*leave_out, supports] if isinstance(supports, (str, os.PathLike)) else leave_out
     work = Work(model, supports, formats, batch_size, workers, max_pixels)
     check_output(out)
     found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)
@@ -178,7 +180,7 @@ def predict_folder(
 def plan_folder(
     model: Segmenter,
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    supports: "Mapping[str, object] | SupportSet",
+    supports: "str | os.PathLike[str] | Mapping[str, object] | SupportSet",
     out: str | os.PathLike[str],
     *,
     formats: str | Sequence[str] = DEFAULT_FORMATS,
@@ -194,6 +196,7 @@ def plan_folder(
         InputsError, ValueError, MissingPackageError, OSError: as :func:`predict_folder`.
     """
     shard = _checked_options(1, None, shard)
+    leave_out = [*leave_out, supports] if isinstance(supports, (str, os.PathLike)) else leave_out
     work = Work(model, supports, formats, 1, None, DEFAULT_MAX_PIXELS)
     check_output(out)
     found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)

@@ -4,7 +4,7 @@ import functools
 import os
 from pathlib import Path, PurePosixPath
 
-from fscs_sdk.folder.inputs import PHOTO_ENDINGS
+from fscs_sdk.images.endings import PHOTO_ENDINGS
 from fscs_sdk.spelling import name_key
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fscs_sdk.folder.inputs import PHOTO_ENDINGS
+from fscs_sdk.images.endings import PHOTO_ENDINGS
 from fscs_sdk.references.annotations import ReferenceWarning
 from fscs_sdk.references.labelme_json import labelme_shot
 from fscs_sdk.spelling import find_name, name_key

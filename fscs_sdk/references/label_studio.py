@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from fscs_sdk.folder.inputs import PHOTO_ENDINGS
+from fscs_sdk.images.endings import PHOTO_ENDINGS
 from fscs_sdk.references.album import Album
 from fscs_sdk.references.annotations import Annotations
 from fscs_sdk.references.label_text import reading

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from fscs_sdk.atomic import write_atomically
+
 Task = Literal["fs-cs", "fs-s"]
 Labels = Literal["strong", "weak", "mixed"]
 Loss = Literal["segmentation", "classification", "both"]
@@ -180,7 +182,7 @@ class TrainConfig:
         return not whole
 
     def save(self, path: Path) -> None:
-        path.write_text(self.to_json() + "\n", encoding="utf-8")
+        write_atomically(path, f"{self.to_json()}\n".encode())
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)

@@ -1,8 +1,10 @@
 """A run's log as a picture: losses, learning rate, and where the time goes."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.training.log import PHASES, Log
 from fscs_sdk.training.losses import TERMS
 
@@ -42,7 +44,9 @@ def draw_curves(log: Path, output: Path) -> None:
     rate.set_ylabel("learning rate")
     _draw_time(time, columns)
     time.set_xlabel("step")
-    figure.savefig(output)
+    content = BytesIO()
+    figure.savefig(content, format=output.suffix.removeprefix(".") or "png")
+    write_atomically(output, content.getvalue())
 
 
 def _draw_losses(axes: "Axes", columns: dict[str, list[float]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, save_head
 from fscs_sdk.checkpoints.tensors import weights_of, write_tensors
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
@@ -101,7 +102,7 @@ def _write_manifest(name: str, head: Path) -> None:
     for backbone in content["backbones"].values():
         if trunk["sources"][0] in backbone["sources"]:
             backbone.update(trunk)  # other sources, if any, had the old bytes
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _describe(role: str, path: Path) -> dict[str, Any]:
