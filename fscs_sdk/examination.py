@@ -100,6 +100,15 @@ class ExaminedClass:
     negatives: int
     advice: str
 
+    def __str__(self) -> str:
+        """A sentence for people."""
+        low, high = (round(100 * value) for value in self.interval)
+        state = f"threshold {self.threshold:.2f}, offset {self.offset:+.2f}" if self.calibrated else "as the model asks"
+        return (
+            f"{self.name}: {state}; {100 * self.right:.0f} % of answers right ({low} to {high}), from {self.positives} "
+            f"photos with it, {self.foreign} of other classes and {self.negatives} negatives; {self.advice}"
+        )
+
 
 @dataclass(frozen=True)
 class Examination:
@@ -149,16 +158,7 @@ class Examination:
     def __str__(self) -> str:
         """A few lines for people: suspects, then classes, worst first."""
         lines = [f"{_called(s.name, s.shot)} {s.reason} (sure to {100 * s.sureness:.0f} %)" for s in self.suspects]
-        for one in sorted(self.classes, key=lambda one: one.right):
-            low, high = (round(100 * value) for value in one.interval)
-            state = (
-                f"threshold {one.threshold:.2f}, offset {one.offset:+.2f}" if one.calibrated else "as the model asks"
-            )
-            lines.append(
-                f"{one.name}: {state}; {100 * one.right:.0f} % of answers right ({low} to {high}), from "
-                f"{one.positives} photos with it, {one.foreign} of other classes and {one.negatives} negatives; "
-                f"{one.advice}"
-            )
+        lines += [str(one) for one in sorted(self.classes, key=lambda one: one.right)]
         return "\n".join([*lines, *self.remarks])
 
 

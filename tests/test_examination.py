@@ -15,6 +15,7 @@ from fscs_sdk.examination import Examination, Photos, examine
 from test_segmenter import backbone_passes, same, same_supports, toy
 
 SIDE = 24
+pytestmark = pytest.mark.filterwarnings("ignore::fscs_sdk.images.ImageWarning")  # masks that are odd on purpose
 
 
 def scene(seed, place, colour=255, side=SIDE):

@@ -38,6 +38,7 @@ ALLOWED = {
     "fscs_sdk.app": (
         *("app", "atomic", "demo", "folder", "formats", "images", "prediction", "references", "segmenter", "supports"),
     ),
+    "fscs_sdk.report": ("atomic", "examination", "references", "supports"),
     "fscs_sdk.references": ("images", "references", "spelling", "supports"),
     "fscs_sdk.evaluation": (
         *("atomic", "evaluation", "formats", "images", "locks", "model", "prediction", "segmenter", "supports"),

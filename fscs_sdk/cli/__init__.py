@@ -13,6 +13,7 @@ SECTIONS = {
     },
     "Use": {
         "predict": "Answer photos and folders: masks, overlays, a journal.",
+        "examine": "Which labelled photos are bad, and what to expect.",
         "encode": "Encode labelled photos once, into a file.",
         "merge": "Join the journals of a run that was split.",
     },

@@ -9,6 +9,8 @@ from fscs_sdk.cli.options import (
     load_segmenter,
     load_supports,
     model_options,
+    negatives_option,
+    no_calibrate_option,
     protocol_option,
     reference_options,
     threshold_option,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 @click.argument("out", metavar="OUT.safetensors", type=click.Path(dir_okay=False, path_type=Path))
 @reference_options
 @threshold_option
+@negatives_option
+@no_calibrate_option
 @model_options
 @protocol_option
 def encode(
@@ -31,6 +35,8 @@ def encode(
     classes: tuple[str, ...],
     shots: int | None,
     thresholds: tuple[str, ...],
+    negatives: Path | None,
+    no_calibrate: bool,
     model: str,
     device: str,
     dtype: str,
@@ -41,11 +47,16 @@ def encode(
     SUPPORTS holds a folder for each class. In it rex_mask.png is the mask of the photo rex.jpg or rex.png; rex.png is
     the mask of rex.jpg where both are there. A photo without a mask is a class tag. Or it is a data set: a folder or
     file of LabelMe, COCO, YOLO, CVAT, Pascal VOC or Label Studio.
+
+    Every class with two photos, or all with --negatives, get a threshold, a scale of scores and a mask offset from
+    what the photos say of each other.
     """
     if out.suffix != ".safetensors":
         raise click.UsageError(f"'{out}' must end in .safetensors")
     segmenter = load_segmenter(model, device, dtype, protocol)
-    encoded = load_supports(segmenter, supports, thresholds, classes, shots)
+    encoded = load_supports(
+        segmenter, supports, thresholds, classes, shots, negatives=negatives, calibrate=not no_calibrate
+    )
     encoded.save(out)
     photos, tags = len(encoded.tagged), int(encoded.tagged.sum())
     without = f" ({tags} without a mask)" if tags else ""

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from fscs_sdk.model.ifsl import Protocol
     from fscs_sdk.segmenter import FewShotSegmenter
-    from fscs_sdk.supports import SupportSet
+    from fscs_sdk.supports import Shot, SupportSet
 
 #: As :data:`fscs_sdk.model.ifsl.PROTOCOLS`, which would load PyTorch for the help.
 PROTOCOLS = ("paper", "authors")
@@ -69,6 +70,19 @@ def reference_options(command: Command) -> Command:
     return command
 
 
+negatives_option = click.option(
+    "--negatives",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder of photos that show none of the classes; thresholds are set by them too.",
+)
+no_calibrate_option = click.option(
+    "--no-calibrate",
+    is_flag=True,
+    help="Ask every class with the model's own threshold, as in the paper, and not with one from its own photos.",
+)
+
+
 @contextlib.contextmanager
 def misuse(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
     """Errors of these kinds in here are the caller's: one sentence and exit code 2; with ``--debug`` the traceback."""
@@ -99,12 +113,17 @@ def load_supports(
     thresholds: tuple[str, ...],
     classes: tuple[str, ...] = (),
     shots: int | None = None,
+    negatives: Path | None = None,
+    calibrate: bool = True,
 ) -> "SupportSet":
     """Supports from a folder or a data set, encoded now, or from a file that ``fscs encode`` made; what is odd is told.
+
+    Those that are encoded now are calibrated, where a class has two photos or negatives are given.
 
     Args:
         classes: those to take; all if none is named.
         shots: the most photos of a class.
+        negatives: a folder of photos that show none of the classes.
 
     Raises:
         click.UsageError: they or a threshold cannot be used.
@@ -115,9 +134,12 @@ def load_supports(
     with misuse((ValueError, FileNotFoundError)), warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         if source.is_dir() or not source.exists() or source.suffix.lower() in ANNOTATION_ENDINGS:
-            supports = segmenter.encode(read_supports(source, classes=classes or None, shots=shots))
+            given = read_supports(source, classes=classes or None, shots=shots)
+            supports = _encode(segmenter, given, negatives, calibrate=calibrate)
         elif classes or shots:
             raise ValueError(f"'{source}' is encoded already; --classes and --shots choose from a folder or a data set")
+        elif negatives is not None or not calibrate:
+            raise ValueError(f"'{source}' is encoded already; --negatives and --no-calibrate belong to 'fscs encode'")
         else:
             supports = SupportSet.load(source)
             segmenter.check(supports)
@@ -125,6 +147,57 @@ def load_supports(
     for message in dict.fromkeys(str(warning.message) for warning in noted):
         click.echo(f"fscs: warning: {one_line(message)}", err=True)
     return supports
+
+
+def _encode(
+    segmenter: "FewShotSegmenter", given: "Mapping[str, list[Shot]]", negatives: Path | None, *, calibrate: bool
+) -> "SupportSet":
+    """Encode, and say in a line what was calibrated, and which photos seem to be bad."""
+    if negatives is not None and not calibrate:
+        raise ValueError("--negatives serves to calibrate; leave out --no-calibrate")
+    photos = [] if negatives is None else read_negatives(negatives)
+    nothing_said = not photos and (max(map(len, given.values())) < 2 or segmenter.protocol != "paper")
+    if not calibrate or nothing_said:
+        return segmenter.encode(given)
+    with pairs_bar() as progress:
+        supports = segmenter.encode(given, calibrate=True, negatives=photos, progress=progress)
+    if supports.examination is not None:
+        done = [one.name for one in supports.examination.classes if one.calibrated]
+        which = "every class" if len(done) == len(supports) else f"{len(done)} of {len(supports)} classes"
+        click.echo(f"fscs: {which} calibrated by its own photos; --no-calibrate asks as the paper does", err=True)
+        for suspect in supports.examination.suspects:
+            told = f"shot {suspect.shot} of {suspect.name!r} {suspect.reason}; 'fscs examine' shows it"
+            click.echo(f"fscs: warning: {one_line(told)}", err=True)
+    return supports
+
+
+def read_negatives(folder: Path) -> list[Path]:
+    """The photos below a folder, in the order of their names.
+
+    Raises:
+        ValueError: it is no folder, or holds no photo.
+    """
+    from fscs_sdk.images.endings import PHOTO_ENDINGS
+
+    if not folder.is_dir():
+        raise ValueError(f"'{folder}' is not a folder; give one with photos that show none of the classes")
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_ENDINGS and path.is_file()]
+    photos = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    if not photos:
+        raise ValueError(f"'{folder}' holds no photo; put some there that show none of the classes")
+    return photos
+
+
+@contextlib.contextmanager
+def pairs_bar() -> Iterator[Callable[[int, int], object]]:
+    """Pairs of photos that were asked, on standard error where someone looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("pairs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _with_thresholds(supports: "SupportSet", texts: tuple[str, ...]) -> "SupportSet":

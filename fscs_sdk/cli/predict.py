@@ -18,6 +18,8 @@ from fscs_sdk.cli.options import (
     load_supports,
     misuse,
     model_options,
+    negatives_option,
+    no_calibrate_option,
     one_line,
     protocol_option,
     reference_options,
@@ -74,6 +76,8 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
     "--list", "lists", multiple=True, metavar="FILE", help="Take the inputs that FILE names, one a line; - is stdin."
 )
 @threshold_option
+@negatives_option
+@no_calibrate_option
 @model_options
 @protocol_option
 @click.option("--overwrite", is_flag=True, help="Answer again what is done; replace results of other photos.")
@@ -98,6 +102,8 @@ def predict(
     formats: tuple[str, ...],
     lists: tuple[str, ...],
     thresholds: tuple[str, ...],
+    negatives: Path | None,
+    no_calibrate: bool,
     model: str,
     device: str,
     dtype: str,
@@ -129,7 +135,9 @@ def predict(
     if not given:
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
     segmenter = load_segmenter(model, device, dtype, protocol)
-    encoded = load_supports(segmenter, supports, thresholds, classes, shots)
+    encoded = load_supports(
+        segmenter, supports, thresholds, classes, shots, negatives=negatives, calibrate=not no_calibrate
+    )
     if dry_run:
         with misuse():
             plan = plan_folder(
