@@ -19,10 +19,18 @@ class Failure:
     Attributes:
         source: the photo as it was given.
         reason: what is wrong with it and what to do, one sentence.
+
+    Raises:
+        AttributeError: what only a prediction has is asked of it; the message is the reason.
     """
 
     source: Any
     reason: str
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in ("source", "reason"):  # where it is copied
+            raise AttributeError(name)
+        raise AttributeError(f"there is no {name} of a photo without an answer: {self.reason}")
 
 
 class LateMaps(Protocol):

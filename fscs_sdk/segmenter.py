@@ -23,7 +23,18 @@ from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Maps, Protocol, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.prediction import Failure, Prediction
 from fscs_sdk.references.shots import read_shot
-from fscs_sdk.streaming import Transfers, ahead, attempt, count_workers, one_behind, run, share, workers
+from fscs_sdk.streaming import (
+    Failed,
+    OnError,
+    Transfers,
+    ahead,
+    attempt,
+    count_workers,
+    one_behind,
+    run,
+    share,
+    workers,
+)
 from fscs_sdk.supports import Shot, SupportSet, digest, merge_thresholds, parse_supports
 from fscs_sdk.weights import locate_model
 
@@ -37,8 +48,6 @@ BYTES_PER_PIXEL = 1000
 MAX_MEMORY = 4 * 10**9
 #: Threads that decode a stream's photos for a GPU, and how many photos they may be ahead of the answers.
 DECODERS, PHOTOS_AHEAD = 4, 8
-#: What becomes of a photo that cannot be answered.
-OnError = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True)
@@ -361,7 +370,7 @@ class FewShotSegmenter:
         *,
         threshold: float | Mapping[str, float] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
-        on_error: Literal["raise"] = "raise",
+        on_error: Literal["raise"],
     ) -> list[Prediction]: ...
 
     @overload
@@ -372,7 +381,7 @@ class FewShotSegmenter:
         *,
         threshold: float | Mapping[str, float] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
-        on_error: OnError,
+        on_error: OnError = "skip",
     ) -> list[Prediction | Failure]: ...
 
     @overload
@@ -392,7 +401,7 @@ class FewShotSegmenter:
         *,
         threshold: float | Mapping[str, float] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
-        on_error: OnError = "raise",
+        on_error: OnError = "skip",
     ) -> Prediction | Sequence[Prediction | Failure]:
         """Which of the supports' classes are in the photo, and where?
 
@@ -403,8 +412,8 @@ class FewShotSegmenter:
             threshold: delta of eq. 2 in [0, 1] in place of the supports' own, for all classes or by name.
             max_pixels: larger photos are refused, from their header, before they are decoded; so are those of a
                 mapping of supports.
-            on_error: of a list: ``raise`` at the first photo that cannot be answered, or ``skip`` it: then a
-                :class:`Failure` stands in its place, and the others are answered.
+            on_error: of a list, whose other photos are answered all the same: ``skip`` a photo that cannot be, so that
+                a :class:`Failure` stands in its place, or ``raise`` at the first. A single photo always raises.
 
         Returns:
             A :class:`Prediction` at the photo's own size; a list of them for a list of photos.
@@ -477,8 +486,8 @@ class FewShotSegmenter:
         Args:
             queries: an iterable of photos, each as for :meth:`predict`.
             supports, threshold, max_pixels: as for :meth:`predict`; supports are encoded, and checked, at once.
-            on_error: ``raise`` when the answer of a photo is asked for that has none; that ends the stream. ``skip``:
-                a :class:`Failure` stands in its place, and the stream goes on. Errors of ``queries`` itself end it.
+            on_error: ``raise`` where the answer of a photo is asked for that has none; asked again, the stream goes on
+                with the next. ``skip``: a :class:`Failure` stands in its place. Errors of ``queries`` itself end it.
 
         Raises:
             ValueError, OSError: as :meth:`predict`.
@@ -492,19 +501,19 @@ class FewShotSegmenter:
             )
         encoded = self._encoded(supports, threshold, max_pixels)
         numbered = ((query, f"query {number}") for number, query in enumerate(queries, start=1))
-        if self.device.type == "cuda":
-            return self._stream_to_device(numbered, encoded, max_pixels, skip=on_error == "skip")
-        return self._stream_by_workers(numbered, encoded, max_pixels, skip=on_error == "skip")
+        way = self._stream_to_device if self.device.type == "cuda" else self._stream_by_workers
+        answers = way(numbered, encoded, max_pixels)
+        return map(lambda answer: answer.settle(on_error) if isinstance(answer, Failed) else answer, answers)
 
     def _stream_by_workers(
-        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int, *, skip: bool
-    ) -> Iterator[Prediction | Failure]:
-        def answer(query: tuple[ImageSource, str]) -> Prediction | Failure:
+        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int
+    ) -> Iterator[Prediction | Failed]:
+        def answer(query: tuple[ImageSource, str]) -> Prediction | Failed:
             source, label = query
-            return attempt(source, lambda: self._predict(source, label, supports, max_pixels), skip=skip)
+            return attempt(source, lambda: self._predict(source, label, supports, max_pixels))
 
-        def size(answer: Prediction | Failure) -> int:
-            return 0 if isinstance(answer, Failure) else answer.image.nbytes + answer.mask.nbytes
+        def size(answer: Prediction | Failed) -> int:
+            return 0 if isinstance(answer, Failed) else answer.image.nbytes + answer.mask.nbytes
 
         count = count_workers() if self.device.type == "cpu" else 1
         if count == 1:
@@ -512,24 +521,24 @@ class FewShotSegmenter:
         return ahead(queries, answer, pool=workers(), most=2 * count, size=size)
 
     def _stream_to_device(
-        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int, *, skip: bool
-    ) -> Iterator[Prediction | Failure]:
+        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int
+    ) -> Iterator[Prediction | Failed]:
         """Nothing here waits for the device but the calls of what ``begin`` returns."""
         transfers = Transfers(self.device)
 
-        def decode(query: tuple[ImageSource, str]) -> tuple[ImageSource, _Decoded | Failure]:
+        def decode(query: tuple[ImageSource, str]) -> tuple[ImageSource, _Decoded | Failed]:
             source, label = query
-            return source, attempt(source, lambda: self._decode(source, label, max_pixels), skip=skip)
+            return source, attempt(source, lambda: self._decode(source, label, max_pixels))
 
-        def begin(decoded: tuple[ImageSource, _Decoded | Failure]) -> Callable[[], Prediction | Failure]:
+        def begin(decoded: tuple[ImageSource, _Decoded | Failed]) -> Callable[[], Prediction | Failed]:
             source, photo = decoded
-            if isinstance(photo, Failure):
+            if isinstance(photo, Failed):
                 return lambda: photo
-            fetch = attempt(source, lambda: self._begin(photo, supports, transfers), skip=skip)
-            return (lambda: fetch) if isinstance(fetch, Failure) else (lambda: attempt(source, fetch, skip=skip))
+            fetch = attempt(source, lambda: self._begin(photo, supports, transfers))
+            return (lambda: fetch) if isinstance(fetch, Failed) else (lambda: attempt(source, fetch))
 
-        def size(decoded: tuple[ImageSource, _Decoded | Failure]) -> int:
-            return 0 if isinstance(decoded[1], Failure) else decoded[1].image.nbytes
+        def size(decoded: tuple[ImageSource, _Decoded | Failed]) -> int:
+            return 0 if isinstance(decoded[1], Failed) else decoded[1].image.nbytes
 
         decoders = ThreadPoolExecutor(DECODERS, "fscs-decode")
         try:

@@ -11,9 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from fscs_sdk.prediction import Failure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+#: What becomes of a photo that cannot be answered.
+OnError = Literal["raise", "skip"]
 
 #: Workers at most: beyond, the interpreter's lock leaves them little to do, and each takes some hundred megabytes.
 MOST_WORKERS = 16
@@ -80,14 +83,26 @@ def run(call: Callable[[], Result]) -> Result:
     return share(lambda _: call(), (None,))[0]
 
 
-def attempt(source: Any, call: Callable[[], Result], *, skip: bool) -> Result | Failure:
-    """What a call returns; where it fails and is to be skipped, a failure of that source."""
+@dataclass(frozen=True)
+class Failed:
+    """What becomes of a source, until somebody decides, where work on it raises."""
+
+    source: Any
+    error: Exception
+
+    def settle(self, on_error: OnError) -> Failure:
+        """Raise the error, or say why there is no answer."""
+        if on_error == "raise":
+            raise self.error
+        return Failure(self.source, sentence(self.error))
+
+
+def attempt(source: Any, call: Callable[[], Result]) -> Result | Failed:
+    """What a call returns, or that it failed."""
     try:
         return call()
-    except Exception as error:
-        if not skip:
-            raise
-        return Failure(source, sentence(error))
+    except Exception as error:  # noqa: BLE001 (whatever is wrong with one source, the others are answered)
+        return Failed(source, error)
 
 
 def sentence(error: Exception) -> str:

@@ -29,7 +29,7 @@ from fscs_sdk.model.baselines.ablations import UnmaskedASNet
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.prediction import Failure
 from fscs_sdk.segmenter import PHOTOS_AHEAD, _Decoded
-from fscs_sdk.streaming import Transfers
+from fscs_sdk.streaming import Failed, Transfers
 from fscs_sdk.weights.manifest import PACKAGE_FOLDER
 
 CLOSE = 1e-5  # the most that another order of the same sums may change a map
@@ -390,8 +390,8 @@ def test_a_bad_photo_can_be_skipped_and_keeps_its_place(model, pets, threads, wa
     queries = [good, bad[0], good, *bad[1:], good]
     answers = {
         "stream": lambda: list(model.stream(iter(queries), pets, on_error="skip")),
-        "list": lambda: model.predict(queries, pets, on_error="skip"),
-        "gpu": lambda: list(ahead_of(model, queries, pets, skip=True)),
+        "list": lambda: model.predict(queries, pets),
+        "gpu": lambda: list(ahead_of(model, queries, pets, on_error="skip")),
     }[way]()
     assert len(answers) == len(queries)
     expected = model.predict(good, pets)
@@ -405,6 +405,41 @@ def test_a_bad_photo_can_be_skipped_and_keeps_its_place(model, pets, threads, wa
     assert reasons[0] == "query 2 is empty (0 bytes): save or copy it again"
     assert reasons[2] == f"query 5 ('{tmp_path / 'gone.png'}') does not exist: check the path"
     assert all(": " in reason and "\n" not in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("way", ["stream", "gpu"])
+def test_a_stream_goes_on_after_an_error(model, pets, threads, way):
+    queries = [PNG_BYTES, b"", PNG_BYTES, b"text", PNG_BYTES]
+    stream = model.stream(queries, pets) if way == "stream" else ahead_of(model, queries, pets)
+    expected = model.predict(PNG_BYTES, pets)
+    for number, query in enumerate(queries, start=1):
+        if query is PNG_BYTES:
+            assert same(next(stream), expected)
+        else:
+            with pytest.raises(ValueError, match=f"query {number} is "):
+                next(stream)
+    assert list(stream) == []
+    with pytest.raises(ValueError, match="query 2 is empty"):
+        model.predict(queries, pets, on_error="raise")
+
+
+def test_what_is_asked_of_a_failure_names_its_reason(model, pets):
+    (failure,) = model.predict([b""], pets)
+    for copied in (failure, deepcopy(failure), pickle.loads(pickle.dumps(failure))):
+        with pytest.raises(AttributeError, match="there is no present of a photo without an answer: query 1 is empty"):
+            _ = copied.present
+        assert copied == failure
+    assert not hasattr(failure, "__array__")
+
+
+def test_a_file_at_its_end_is_told_to_go_back(model, pets):
+    written = io.BytesIO()
+    Image.fromarray(photo(7)).save(written, "PNG")
+    with pytest.raises(ValueError, match=r"the query has been read or written to its end: .* seek\(0\)"):
+        model.predict(written, pets)
+    written.seek(0)
+    assert same(model.predict(written, pets), model.predict(PNG_BYTES, pets))
 
 
 def test_a_source_of_photos_that_fails_ends_the_stream_all_the_same(model, pets):
@@ -538,10 +573,11 @@ def test_a_bad_photo_ends_a_stream_only_when_it_is_reached():
 # ---- As on a GPU -----------------------------------------------------------------------------------------------------
 
 
-def ahead_of(segmenter, queries, supports, *, skip=False):
+def ahead_of(segmenter, queries, supports, *, on_error="raise"):
     """The stream of a GPU, on the CPU."""
     numbered = ((query, f"query {n}") for n, query in enumerate(queries, start=1))
-    return segmenter._stream_to_device(numbered, supports, 10**8, skip=skip)
+    answers = segmenter._stream_to_device(numbered, supports, 10**8)
+    return map(lambda answer: answer.settle(on_error) if isinstance(answer, Failed) else answer, answers)
 
 
 def test_the_stream_of_a_gpu_gives_the_same_answers(model, pets):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fscs_sdk.prediction import Failure
-from fscs_sdk.streaming import Transfers, ahead, attempt, count_workers, one_behind, run, share, workers
+from fscs_sdk.streaming import Failed, Transfers, ahead, attempt, count_workers, one_behind, run, share, workers
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ def test_an_error_of_a_worker_is_the_callers() -> None:
     with pytest.raises(ZeroDivisionError):
         share(lambda item: 1 / item, (2, 1, 0))
     with pytest.raises(ValueError, match="bad"):
-        attempt("photo", lambda: int("bad"), skip=False)
-    failure = attempt("photo", lambda: int("bad"), skip=True)
+        attempt("photo", lambda: int("bad")).settle("raise")
+    failure = attempt("photo", lambda: int("bad")).settle("skip")
     assert failure == Failure("photo", "invalid literal for int() with base 10: 'bad'")
-    assert attempt("photo", lambda: 3, skip=True) == 3
+    assert attempt("photo", lambda: 3) == 3
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_a_failure_says_what_is_wrong_in_one_line(error: Exception, sentence: st
     def fail() -> None:
         raise error
 
-    assert attempt("photo", fail, skip=True) == Failure("photo", sentence)
+    failed = attempt("photo", fail)
+    assert isinstance(failed, Failed)
+    assert failed.settle("skip") == Failure("photo", sentence)
 
 
 # ---- Ahead and behind ------------------------------------------------------------------------------------------------

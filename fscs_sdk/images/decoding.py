@@ -101,9 +101,18 @@ def _stream(source: object, name: str) -> BinaryIO:
         content = source.read()
     except ValueError as error:  # closed, or opened for writing only
         raise ImageError(f"{name} cannot be read ({error}): open it with mode 'rb'") from error
+    if not content and _stands_behind_its_start(source):
+        raise ImageError(f"{name} has been read or written to its end: go back to its start with seek(0)")
     if not isinstance(content, (bytes, bytearray, memoryview)):
         raise ImageError(f"{name} was opened as text: open it with mode 'rb'")
     return io.BytesIO(bytes(content))
+
+
+def _stands_behind_its_start(file: Any) -> bool:
+    try:
+        return bool(file.tell() > 0)
+    except (AttributeError, OSError, ValueError):  # a pipe, say
+        return False
 
 
 def _open_path(path: str, name: str) -> BinaryIO:

@@ -89,7 +89,7 @@ def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Mo
 
 def _largest_change(first: FewShotSegmenter, second: FewShotSegmenter) -> float:
     photos = [PHOTOS / query for query in QUERIES]
-    pairs = zip(first.predict(photos, SUPPORTS), second.predict(photos, SUPPORTS), strict=True)
+    pairs = zip(*(model.predict(photos, SUPPORTS, on_error="raise") for model in (first, second)), strict=True)
     return max(float(np.abs(a.foreground - b.foreground).max()) for a, b in pairs)
 
 
