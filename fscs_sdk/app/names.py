@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import PurePosixPath, PureWindowsPath
 
 from fscs_sdk.images.endings import PHOTO_ENDINGS
+from fscs_sdk.references.folders import MARKS
 
 #: The most bytes of a photo's or class's name: file systems take 255, and results add endings.
 NAME_BYTES = 120
@@ -34,7 +35,7 @@ def class_name(text: str) -> str:
 
 
 def photo_name(text: str, taken: Collection[str]) -> str:
-    """A file name for a photo: letters and digits of any script, a photo's ending, and a stem that no other one has.
+    """A file name for a photo: what every file system takes, a photo's ending, and a stem that no other one has.
 
     Supports pair a photo with its mask by the stem, so no two photos share one, and none reads like a mask's.
 
@@ -43,13 +44,13 @@ def photo_name(text: str, taken: Collection[str]) -> str:
         taken: names that are there.
     """
     last = PureWindowsPath(PurePosixPath(text).name).name
-    plain = "".join(c if c.isalnum() or c in "-_.()" else "_" for c in unicodedata.normalize("NFC", last))
+    plain = "".join(c if c.isprintable() and c not in FORBIDDEN else "_" for c in unicodedata.normalize("NFC", last))
     stem, _, ending = plain.rpartition(".")
     if f".{ending.lower()}" not in PHOTO_ENDINGS:
         stem, ending = plain, "jpg"  # decoders look at the content
-    stem = stem.strip("._").encode()[:NAME_BYTES].decode(errors="ignore") or "photo"
-    stem = re.sub(r"^(?=masks?[-_.])", "photo-", stem, flags=re.IGNORECASE)
-    stem = re.sub(r"(?<![^-_.])masks?$", r"\g<0>-photo", stem, flags=re.IGNORECASE)
+    stem = stem.strip("._ ").encode()[:NAME_BYTES].decode(errors="ignore") or "photo"
+    stem = re.sub(rf"^(?=({'|'.join(MARKS)})[-_. ])", "photo-", stem, flags=re.IGNORECASE)
+    stem = re.sub(rf"(?<![^-_. ])({'|'.join(MARKS)})$", r"\g<0>-photo", stem, flags=re.IGNORECASE)
     if stem.casefold() in DEVICES:
         stem = f"photo-{stem}"
     stems = {name.rpartition(".")[0].casefold() for name in taken}

@@ -23,10 +23,19 @@ from starlette.staticfiles import StaticFiles
 from fscs_sdk.app import outlining, takeaway
 from fscs_sdk.app.asker import Asker, BusyError
 from fscs_sdk.app.events import Events
+from fscs_sdk.app.marked import take_annotations
 from fscs_sdk.app.names import class_name
 from fscs_sdk.app.runlengths import decode_runs, encode_runs
 from fscs_sdk.app.views import areas, decoded, photo_view
-from fscs_sdk.app.workspace import MOST_BYTES, MOST_PIXELS, Photo, UnknownPhotoError, Workspace, photo_size
+from fscs_sdk.app.workspace import (
+    MOST_BYTES,
+    MOST_PIXELS,
+    Photo,
+    UnknownPhotoError,
+    Workspace,
+    mask_version,
+    photo_size,
+)
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.formats import WRITERS, class_colors, select
 from fscs_sdk.images import read_mask
@@ -75,6 +84,7 @@ class Routes:
             Route(f"{photo}/confirmed", self.confirm, methods=["PUT", "DELETE"]),
             Route(f"{photo}/suggestion", self.suggest, methods=["POST"]),
             Route(f"{photo}/annotation", self.read_annotation, methods=["POST"]),
+            Route("/api/annotations", self.take_annotations, methods=["POST"]),
             Route("/api/classes", self.change_class, methods=["PATCH"]),
             Route("/api/settings", self.change_settings, methods=["PATCH"]),
             Route("/api/asking", self.steer, methods=["PATCH"]),
@@ -116,7 +126,7 @@ class Routes:
                     {
                         "id": shot.id,
                         "name": shot.name,
-                        "mask": _version(shot.mask),
+                        "mask": mask_version(shot.shot),
                         "drafted": name in drafts.get(shot.id, []),
                     }
                     for shot in photos
@@ -196,7 +206,7 @@ class Routes:
         photo = self._photo(request)
         height, width = photo_size(photo.path)
         shots = {name: self.workspace.shot(photo, name) for name in self.workspace.shots()}
-        masks = {name: shot.mask is not None for name, shot in shots.items() if shot is not None}
+        masks = {name: not shot.is_tag for name, shot in shots.items() if shot is not None}
         self.asker.want(photo.id)
         return JSONResponse(
             {"id": photo.id, "name": photo.name, "width": width, "height": height, "shots": masks,
@@ -333,6 +343,14 @@ class Routes:
             return encode_runs(read_mask(data, size=photo_size(photo.path), label=f"'{name}'", max_pixels=MOST_PIXELS))
 
         return _runs(await run_in_threadpool(read))
+
+    async def take_annotations(self, request: Request) -> Response:
+        """A file of an annotation tool: what it marks in the photos that are there becomes shots."""
+        data = await _body(request, MOST_BYTES)
+        name = request.query_params.get("name", "annotations.json")
+        taken = await run_in_threadpool(take_annotations, self.workspace, name, data)
+        self._changed()
+        return JSONResponse({"shots": taken.shots, "left_out": taken.left_out})
 
     # ------------------------------------------------------------------------------------------- classes and the model
 
@@ -522,10 +540,6 @@ def _png_file(path: Path) -> Response:
 def _answered(asker: Asker, query: Photo) -> dict[str, Any] | None:
     answer = asker.answers.get(query.id)
     return None if answer is None else {**asdict(answer), "doubt": answer.doubt()}
-
-
-def _version(mask: Path | None) -> str | None:
-    return None if mask is None else str(mask.stat().st_mtime_ns)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,19 +56,35 @@ class Photo:
         place: the folder that it lies in: ``queries``, ``negatives``, ``supports`` or ``folder``, the one
             outside to pick from.
         class_name: of a shot.
-        mask: of a shot that has one.
+        shot: what the model gets of a shot.
     """
 
     id: str
     path: Path
     place: str
     class_name: str | None = None
-    mask: Path | None = None
+    shot: Shot | None = None
 
     @property
     def name(self) -> str:
         """The file's name, which is the same in every place that the photo was copied to."""
         return self.path.name
+
+    @property
+    def is_tag(self) -> bool:
+        """Whether it is a shot without a mask."""
+        return self.shot is not None and self.shot.is_tag
+
+    @property
+    def mask_path(self) -> Path:
+        """The picture that is a shot's mask.
+
+        Raises:
+            ValueError: its mask is in a file of another program.
+        """
+        if self.shot is not None and isinstance(self.shot.mask, (str, os.PathLike)):
+            return Path(self.shot.mask)
+        raise ValueError(f"the mask of '{self.path}' is in another program's file; remove that, then mark it here")
 
 
 @dataclass(frozen=True)
@@ -126,7 +141,7 @@ class Workspace:
         if not any(path.is_dir() and not path.name.startswith(".") for path in supports.iterdir()):
             return {}
         return {
-            name: [self._photo(Path(str(shot.image)), "supports", name, shot.mask) for shot in shots]
+            name: [self._photo(Path(str(shot.image)), "supports", name, shot) for shot in shots]
             for name, shots in read_support_folder(supports).items()
         }
 
@@ -155,10 +170,10 @@ class Workspace:
     def _listed(self, place: str) -> list[Photo]:
         return [self._photo(path, place) for path in _pictures(self.root / place)]
 
-    def _photo(self, path: Path, place: str, name: str | None = None, mask: Any = None) -> Photo:
+    def _photo(self, path: Path, place: str, name: str | None = None, shot: Shot | None = None) -> Photo:
         at = path.relative_to(self.root).as_posix() if place != "folder" else f"folder/{path.name}"
         identifier = hashlib.sha256(at.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return Photo(identifier, path, place, name, None if mask is None else Path(str(mask)))
+        return Photo(identifier, path, place, name, shot)
 
     # --------------------------------------------------------------------------------------------------------- photos
 
@@ -218,7 +233,9 @@ class Workspace:
             shot = self.shot(photo, name)
             target = self.root / "supports" / self._folder_name(name) / photo.name if shot is None else shot.path
             target.parent.mkdir(exist_ok=True)
-            marks = target.with_name(f"{target.stem}_mask.png") if shot is None or shot.mask is None else shot.mask
+            marks = target.with_name(f"{target.stem}_mask.png")
+            if shot is not None and not shot.is_tag:
+                marks = shot.mask_path
             if mask is None:
                 marks.unlink(missing_ok=True)
             else:  # before the photo: killed in between, _finish_shots copies that
@@ -234,8 +251,8 @@ class Workspace:
             shot = self.shot(photo, class_name(name))
             if shot is None:
                 return
-            if shot.mask is not None:
-                shot.mask.unlink(missing_ok=True)
+            if not shot.is_tag:
+                shot.mask_path.unlink(missing_ok=True)
             shot.path.unlink(missing_ok=True)
             if not _pictures(shot.path.parent):
                 _remove_empty(shot.path.parent)
@@ -289,9 +306,9 @@ class Workspace:
 
     def mask(self, shot: Photo) -> NDArray[np.bool_] | None:
         """bool (H, W), the mask of a shot at the size of its photo; None for a tag."""
-        if shot.mask is None:
+        if shot.shot is None or shot.shot.mask is None:
             return None
-        return read_mask(shot.mask, size=photo_size(shot.path), max_pixels=MOST_PIXELS)
+        return read_mask(shot.shot.mask, size=photo_size(shot.path), max_pixels=MOST_PIXELS)
 
     # --------------------------------------------------------------------------------------------------------- drafts
 
@@ -385,15 +402,17 @@ class Workspace:
 
     def supports(self) -> dict[str, list[Shot]]:
         """What the model is asked with."""
-        return {name: [Shot(shot.path, shot.mask) for shot in shots] for name, shots in self.shots().items()}
+        return {name: [shot.shot for shot in shots if shot.shot] for name, shots in self.shots().items()}
 
     def state(self) -> str:
         """A hash of everything that answers depend on: shots, negatives, and settings."""
         settings = self.settings()
-        files = [path for shots in self.shots().values() for shot in shots for path in (shot.path, shot.mask) if path]
-        files += [photo.path for photo in self.negatives()]
-        listed = [(path.relative_to(self.root).as_posix(), _digest(path).hex()) for path in files]
-        listed.append((json.dumps(dict(sorted(settings.thresholds.items()))), str(settings.calibrate)))
+        shots = [shot for shots in self.shots().values() for shot in shots]
+        listed = [
+            (photo.path.relative_to(self.root).as_posix(), _digest(photo.path).hex(), mask_version(photo.shot))
+            for photo in [*shots, *self.negatives()]
+        ]
+        listed.append((json.dumps(dict(sorted(settings.thresholds.items()))), str(settings.calibrate), ""))
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
@@ -413,6 +432,16 @@ _SIZES: dict[tuple[Path, int, int], tuple[int, int]] = {}
 def _as_written(path: Path) -> tuple[Path, int, int]:
     stat = path.stat()
     return path, stat.st_mtime_ns, stat.st_size
+
+
+def mask_version(shot: Shot | None) -> str:
+    """A text that changes with a shot's mask; empty for a class tag."""
+    if shot is None or shot.mask is None:
+        return ""
+    if isinstance(shot.mask, (str, os.PathLike)):
+        return _digest(Path(shot.mask)).hex()[:16]
+    data = shot.mask if isinstance(shot.mask, bytes) else np.asarray(shot.mask).tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _holds(path: Path, data: bytes) -> bool:
