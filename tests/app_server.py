@@ -52,7 +52,7 @@ def running(root: Path, model: FewShotSegmenter, *, folder: Path | None = None, 
     listener = bind("127.0.0.1", port, tries=1)
     port = listener.getsockname()[1]
     events, started = Events(), threading.Event()
-    app = make_app(Workspace(root, folder=folder), model, events, model="asnet-mini", token=TOKEN, port=port)
+    app = make_app(Workspace(root, folder=folder), model, events, model={}, token=TOKEN, port=port)
     server = Server(app, events, ready=started.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

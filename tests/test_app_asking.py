@@ -24,6 +24,7 @@ from fscs_sdk.app.runlengths import decode_runs, encode_runs
 from fscs_sdk.cli import main
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.images import read_image, read_mask
+from fscs_sdk.prediction import Prediction
 from fscs_sdk.references.folders import read_support_folder
 from test_app_workspace import jpeg
 
@@ -119,7 +120,8 @@ def test_a_threshold_decides_and_can_be_taken_back(server, client):
     low = server.settled(client)
     assert by_name(low)["dog.jpg"]["answer"]["present"][0]
     assert low["classes"][0]["threshold"] == 0.3
-    assert "--threshold cat=0.3" in client.get("/take/commands?formats=mask").json()["shell"]
+    client.get("/take/commands?formats=mask").raise_for_status()
+    assert SupportSet.load(server.root / "supports.safetensors").thresholds.tolist() == pytest.approx([0.3, 0.6])
     client.patch("/api/classes", json={"name": "cat", "threshold": None}).raise_for_status()
     assert server.settled(client)["state"] == own["state"]
 
@@ -176,6 +178,61 @@ def test_supports_that_cannot_be_used_are_told_until_they_are_mended(server, cli
     mask.write_bytes(kept)
     client.patch("/api/asking", json={"run": True})
     assert wait_for(client, lambda found: not found["problem"])
+
+
+def test_masks_of_other_tools_come_in(server, client, model):
+    truth = demo_mask("cat")
+    area = truth.astype(np.uint8)
+    known = Prediction(
+        ("cat",), {"cat": 1.0}, {"cat": True}, truth[None].astype(np.float32), 1 - truth.astype(np.float32), area,
+        read_image(SUPPORTS["cat"][0]),
+    )  # fmt: skip
+    upload(client, SUPPORTS["cat"][0])
+    upload(client, PHOTOS / "coffee.jpg")
+    for name, content in {
+        "labelme.json": known.to_labelme(photo="cat_support.jpg", embed=False),
+        "coco.json": known.to_coco(photo="folder/cat_support.jpg"),
+        "inside.json": known.to_labelme(photo="elsewhere.jpg", embed=True),
+    }.items():
+        taken = client.post("/api/annotations", params={"name": name}, json=content)
+        assert taken.status_code == 200, taken.text
+        assert taken.json()["shots"] == 1
+        shots = client.get("/api/workspace").json()["classes"][0]["shots"]
+        for shot in shots:
+            runs = client.get(f"/api/photos/{shot['id']}/mask", params={"class": "cat", "from": "shot"}).content
+            found = decode_runs(runs, truth.shape)
+            assert (found & truth).sum() / (found | truth).sum() > 0.98
+            client.delete(f"/api/photos/{shot['id']}/shot", params={"class": "cat"}).raise_for_status()
+    identifier = upload(client, SUPPORTS["cat"][0])
+    url = f"/api/photos/{identifier}/annotation"
+    png = client.post(url, params={"class": "cat", "name": "m.png"}, content=SUPPORTS["cat"][1].read_bytes())
+    assert png.content == encode_runs(truth)
+    for name, content in {"x.json": b"{}", "x.xml": b"<a/>", "x.exe": b"", "y.json": b"{", "z.xml": b"<"}.items():
+        refused = client.post("/api/annotations", params={"name": name}, content=content)
+        assert refused.status_code == 400
+        assert str(server.root) not in refused.text
+        assert "annotations." not in refused.json()["error"].replace("annotations.json", "")
+
+
+def test_a_bad_example_is_named_and_calibration_can_be_turned_off(server, client):
+    again = BytesIO()
+    Image.open(SUPPORTS["cat"][0]).save(again, "PNG")
+    set_shot(client, upload(client, SUPPORTS["cat"][0]), "cat", demo_mask("cat"))
+    copied = client.post("/api/photos", params={"name": "copy.png"}, content=again.getvalue()).json()["id"]
+    set_shot(client, copied, "cat", demo_mask("cat"))
+    client.put(f"/api/photos/{upload(client, PHOTOS / 'coffee.jpg')}/negative").raise_for_status()
+    found = server.settled(client)
+    (cat,) = found["classes"]
+    assert [shot["name"] for shot in cat["shots"] if shot["suspect"]] == ["copy.png"]
+    assert "is the same photo as shot 1 (sure to 100%)" in cat["shots"][1]["suspect"]
+    assert cat["examined"]["advice"]
+    assert cat["examined"]["negatives"] == 1
+    assert cat["examined"]["calibrated"]
+    client.patch("/api/settings", json={"calibrate": False}).raise_for_status()
+    plain = server.settled(client)
+    assert plain["state"] != found["state"]
+    assert plain["classes"][0]["own_threshold"] == pytest.approx(0.6)  # the model's own
+    assert [shot["name"] for shot in plain["classes"][0]["shots"] if shot["suspect"]] == ["copy.png"]
 
 
 def wait_for(client, holds, seconds=30):

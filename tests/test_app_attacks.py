@@ -199,7 +199,13 @@ def test_an_uploads_name_never_becomes_a_path(server, client, name):
     added = client.post("/api/photos", params={"name": name}, content=jpeg(hash(name) % 1000)).raise_for_status().json()
     assert not set(added["name"]) & set("/\\\x00")
     assert (server.root / "queries" / added["name"]).is_file()
-    assert {path.split("/")[0] for path in files_of(server)} <= {"queries", "answers", ".views", "settings.json"}
+    assert {path.split("/")[0] for path in files_of(server)} <= {
+        "queries",
+        "answers",
+        ".views",
+        "settings.json",
+        "supports.safetensors",
+    }
     client.delete(f"/api/photos/{added['id']}").raise_for_status()
 
 

@@ -36,7 +36,8 @@ ALLOWED = {
     ),
     "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "references", "supports"),
     "fscs_sdk.app": (
-        *("app", "atomic", "demo", "folder", "formats", "images", "prediction", "references", "segmenter", "supports"),
+        *("app", "atomic", "demo", "examination", "folder", "formats", "images", "prediction", "references"),
+        *("segmenter", "spelling", "supports"),
     ),
     "fscs_sdk.report": ("atomic", "examination", "references", "supports"),
     "fscs_sdk.references": ("images", "references", "spelling", "supports"),

@@ -24,6 +24,7 @@ from PIL import Image
 from fscs_sdk.app.events import Events
 from fscs_sdk.app.workspace import Photo, Workspace, photo_size
 from fscs_sdk.atomic import write_atomically
+from fscs_sdk.examination import Examination
 from fscs_sdk.prediction import Prediction
 from fscs_sdk.segmenter import FewShotSegmenter
 from fscs_sdk.supports import SupportSet
@@ -33,10 +34,16 @@ Result = TypeVar("Result")
 MAP_SIDE = 384
 #: Bytes that one pixel of one class takes while a photo is answered: its map, twice.
 BYTES_PER_VALUE = 8
+#: Seconds between two words about how far the examination is.
+GLANCE = 0.2
 #: Jobs that may wait for the model besides the photos.
 MOST_JOBS = 64
 
 log = logging.getLogger(__name__)
+
+
+class _OvertakenError(Exception):
+    """The workspace changed while its supports were examined: begin again."""
 
 
 class BusyError(RuntimeError):
@@ -86,16 +93,19 @@ class Asker:
         self.answers: dict[str, Answer] = {}
         self.supports: SupportSet | None = None
         self.own_thresholds: dict[str, float] = {}
+        self.examination: Examination | None = None
         self.state = ""
         self.problem: str | None = None
-        self.progress = {"done": 0, "total": 0, "rate": 0.0, "running": False, "cancelled": False}
+        self.progress: dict[str, float] = {}
         self._wake = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._changes, self._seen = 1, 0
         self._cancelled = self._stopped = False
         self._wanted: str | None = None
         self._encoded_for = ""
+        self._told = 0.0
         self._thread = threading.Thread(target=self._run, name="fscs-asker", daemon=True)
+        self._show_progress(0, 0, 0.0, running=False)
         for query in workspace.queries():
             answer = self._stored(query)
             if answer is not None:
@@ -165,10 +175,17 @@ class Asker:
             if not shots:
                 raise ValueError("no class has a marked photo yet; mark one first")
             settings = self.workspace.settings()
-            encoded = self.model.encode(shots)
+            negatives = [photo.path for photo in self.workspace.negatives()]
+            if settings.calibrate:
+                encoded = self.model.encode(shots, calibrate=True, negatives=negatives, progress=self._examining)
+                self.examination = encoded.examination
+            else:
+                encoded = self.model.encode(shots)
+                self.examination = self.model.examine(shots, negatives=negatives, progress=self._examining)
             known = {name: value for name, value in settings.thresholds.items() if name in encoded.names}
             self.own_thresholds = dict(zip(encoded.names, encoded.thresholds.tolist(), strict=True))
             self.supports, self._encoded_for = encoded.with_thresholds(known), state
+            self.supports.save(self.workspace.encoded)
         return self.supports
 
     # ------------------------------------------------------------------------------------------------- in the thread
@@ -197,12 +214,14 @@ class Asker:
         try:
             self.state = self.workspace.state()
             if not self.workspace.shots():
-                self.supports, self._encoded_for, self.answers = None, "", {}
+                self.supports, self.examination, self._encoded_for, self.answers = None, None, "", {}
                 self._tell_problem(None)
                 return
             if self._encoded_for != self.state:
                 self._show_progress(0, 0, 0.0, running=True)
             supports = self.encoded()
+        except _OvertakenError:
+            return
         except (ValueError, OSError) as error:
             self._tell_problem(_sentence(error))
             return
@@ -221,6 +240,14 @@ class Asker:
             self.events.publish("answer", id=query.id, answer=asdict(answer), doubt=answer.doubt())
         answered = total - len(waiting)
         self._show_progress(answered, total, answered / max(1e-6, time.monotonic() - begun), running=False)
+
+    def _examining(self, done: int, total: int) -> None:
+        with self._wake:
+            if self._stopped or (self._seen != self._changes and threading.current_thread() is self._thread):
+                raise _OvertakenError
+        if time.monotonic() - self._told > GLANCE:
+            self._told = time.monotonic()
+            self._show_progress(done, total, 0.0, running=True, examining=True)
 
     def _may_go_on(self) -> bool:
         """Do the other jobs, and say whether the state is still the one that is being answered."""
@@ -298,9 +325,10 @@ class Asker:
         except (OSError, ValueError, TypeError, AttributeError):
             return None  # damaged or of another version: it is asked again
 
-    def _show_progress(self, done: int, total: int, rate: float, *, running: bool) -> None:
+    def _show_progress(self, done: int, total: int, rate: float, *, running: bool, examining: bool = False) -> None:
         self.progress = {
             "done": done, "total": total, "rate": round(rate, 2), "running": running, "cancelled": self._cancelled,
+            "examining": examining,
         }  # fmt: skip
         self.events.publish("progress", **self.progress)
 

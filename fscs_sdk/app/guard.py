@@ -73,6 +73,8 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
+        if self._is_token(_authorization(headers)):  # no foreign page can send it, whatever its name
+            return None
         if not self._is_own_host(headers.get("host", "")):
             return _refuse(403, "this address is not the server's; open the one that 'fscs app' printed")
         if scope["path"] in OPEN and scope["method"] in ("GET", "HEAD"):
@@ -83,8 +85,6 @@ class Guard:
             entry = RedirectResponse(f"/?{rest}" if rest else "/", status_code=303)
             entry.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/", max_age=30 * 86400)
             return entry
-        if self._is_token(_authorization(headers)):
-            return None
         if not self._is_token(self._from_cookie(headers)):
             if scope["path"] == "/" and scope["method"] == "GET":
                 return Response(CLOSED_PAGE, status_code=401, media_type="text/html")

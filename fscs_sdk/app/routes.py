@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from fscs_sdk.app import outlining, takeaway
 from fscs_sdk.app.asker import Asker, BusyError
 from fscs_sdk.app.events import Events
 from fscs_sdk.app.marked import take_annotations
+from fscs_sdk.app.ml_backend import LabelConfig, task_photo, task_result
 from fscs_sdk.app.names import class_name
 from fscs_sdk.app.runlengths import decode_runs, encode_runs
 from fscs_sdk.app.views import areas, decoded, photo_view
@@ -39,6 +42,7 @@ from fscs_sdk.app.workspace import (
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.formats import WRITERS, class_colors, select
 from fscs_sdk.images import read_mask
+from fscs_sdk.prediction import Prediction
 
 Result = TypeVar("Result")
 STATIC = Path(__file__).parent / "static"
@@ -51,13 +55,16 @@ GLANCE = 0.5
 class Routes:
     """The application's handlers, on one workspace."""
 
-    def __init__(self, workspace: Workspace, asker: Asker, events: Events, *, model: str) -> None:
+    def __init__(
+        self, workspace: Workspace, asker: Asker, events: Events, *, model: Mapping[str, str], studio: str | None
+    ) -> None:
         """Handlers for a workspace.
 
         Args:
-            model: what the command line calls the model.
+            model: the options with which the command line loads this model, without those that are the default.
+            studio: address of the Label Studio that photos of tasks may be fetched from.
         """
-        self.workspace, self.asker, self.events, self.model = workspace, asker, events, model
+        self.workspace, self.asker, self.events, self.model, self.studio = workspace, asker, events, model, studio
 
     def routes(self) -> list[BaseRoute]:
         """Path and method of each."""
@@ -88,6 +95,10 @@ class Routes:
             Route("/api/classes", self.change_class, methods=["PATCH"]),
             Route("/api/settings", self.change_settings, methods=["PATCH"]),
             Route("/api/asking", self.steer, methods=["PATCH"]),
+            Route("/health", self.studio_health),
+            Route("/setup", self.studio_setup, methods=["POST"]),
+            Route("/predict", self.studio_predict, methods=["POST"]),
+            Route("/webhook", self.studio_webhook, methods=["POST"]),
             Route("/take/supports.zip", self.take_supports),
             Route("/take/supports.safetensors", self.take_encoded),
             Route("/take/answers.zip", self.take_answers),
@@ -116,8 +127,10 @@ class Routes:
         for name, photos in shots.items():
             for shot in photos:
                 labels.setdefault(shot.name, []).append(name)
+        examined, suspects = _examined(asker)
         classes = [
             {
+                "examined": examined.get(name),
                 "name": name,
                 "color": "#{:02x}{:02x}{:02x}".format(*color),
                 "threshold": settings.thresholds.get(name, asker.own_thresholds.get(name)),
@@ -127,9 +140,10 @@ class Routes:
                         "id": shot.id,
                         "name": shot.name,
                         "mask": mask_version(shot.shot),
+                        "suspect": suspects.get((name, number)),
                         "drafted": name in drafts.get(shot.id, []),
                     }
-                    for shot in photos
+                    for number, shot in enumerate(photos, start=1)
                 ],
             }
             for (name, photos), color in zip(shots.items(), class_colors(list(shots)), strict=True)
@@ -150,11 +164,12 @@ class Routes:
             {
                 "name": workspace.root.name,
                 "path": str(workspace.root),
-                "model": self.model,
+                "model": self.asker.model.identity,
                 "state": asker.state,
                 "problem": problem,
                 "progress": asker.progress,
                 "calibrate": settings.calibrate,
+                "remarks": [] if asker.examination is None else asker.examination.remarks,
                 "classes": classes,
                 "negatives": [{"id": photo.id, "name": photo.name} for photo in negatives.values()],
                 "photos": queries,
@@ -397,9 +412,8 @@ class Routes:
             return _download(target, "supports.zip")
 
     async def take_encoded(self, request: Request) -> Response:
-        with _temporary(".safetensors") as target:
-            await self._ask(request, lambda gone: self.asker.encoded().save(target))
-            return _download(target, "supports.safetensors")
+        await self._ask(request, lambda gone: self.asker.encoded())
+        return FileResponse(self.workspace.encoded, filename="supports.safetensors")
 
     async def take_answers(self, request: Request) -> Response:
         formats = [name for name in request.query_params.get("formats", "mask").split(",") if name]
@@ -417,14 +431,52 @@ class Routes:
             await self._ask(request, write)
             return _download(target, "answers.zip")
 
-    def take_commands(self, request: Request) -> Response:
+    async def take_commands(self, request: Request) -> Response:
         formats = [format.name for format in select(request.query_params.get("formats", "mask").split(","))]
+        await self._ask(request, lambda gone: self.asker.encoded())  # which keeps them in the file that both name
         return JSONResponse(
             {
                 "shell": takeaway.command_line(self.workspace, self.model, formats),
                 "python": takeaway.python_script(self.workspace, self.model),
             }
         )
+
+    # --------------------------------------------------------------------------------------------------- Label Studio
+
+    def studio_health(self, request: Request) -> Response:
+        return JSONResponse({"status": "UP", "model_class": "FewShotSegmenter"})
+
+    async def studio_setup(self, request: Request) -> Response:
+        asked = await _json(request)
+        LabelConfig.parse(str(asked.get("schema", "")))
+        return JSONResponse({"model_version": self._version()})
+
+    async def studio_predict(self, request: Request) -> Response:
+        asked = await _json(request)
+        config = LabelConfig.parse(str(asked.get("label_config", "")))
+        tasks = asked.get("tasks")
+        if not isinstance(tasks, list):
+            raise ValueError("tasks must be a list")
+        results = []
+        for task in tasks:
+            photo = await run_in_threadpool(self._task_photo, task, config.field)
+            prediction = await self._ask(request, partial(self._predict, photo))
+            results.append(await run_in_threadpool(task_result, prediction, config, self._version()))
+        return JSONResponse({"results": results})
+
+    async def studio_webhook(self, request: Request) -> Response:
+        """What is annotated there is exported and taken in here; nothing is learnt in between."""
+        await _json(request)
+        return JSONResponse({})
+
+    def _predict(self, photo: Path | bytes, gone: threading.Event) -> Prediction:
+        return self.asker.model.predict(photo, self.asker.encoded())
+
+    def _task_photo(self, task: Any, field: str) -> Path | bytes:
+        return task_photo(task, field, self.workspace, studio=self.studio, key=os.environ.get("LABEL_STUDIO_API_KEY"))
+
+    def _version(self) -> str:
+        return f"{self.asker.model.identity}-{self.workspace.state()}"
 
     # -------------------------------------------------------------------------------------------------------- together
 
@@ -449,6 +501,18 @@ class Routes:
     def _changed(self) -> None:
         self.asker.changed()
         self.events.publish("workspace", state=self.asker.state)
+
+
+def _examined(asker: Asker) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, int], str]]:
+    """What the examples say of each other: by class, and why an example, by class and number, is a suspect."""
+    if asker.examination is None:
+        return {}, {}
+    classes = {one.name: asdict(one) for one in asker.examination.classes}
+    suspects: dict[tuple[str, int], str] = {}
+    for suspect in asker.examination.suspects:  # the surest first
+        told = f"{suspect.reason} (sure to {suspect.sureness:.0%})"
+        suspects.setdefault((suspect.name, suspect.shot), told)
+    return classes, suspects
 
 
 def error_answers() -> Mapping[Any, Any]:

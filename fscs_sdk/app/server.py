@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -26,19 +26,21 @@ def make_app(
     segmenter: FewShotSegmenter,
     events: Events,
     *,
-    model: str,
+    model: Mapping[str, str],
     token: str,
     port: int,
     exposed: bool = False,
+    studio: str | None = None,
 ) -> ASGIApp:
     """The application: an ASGI app that answers for one workspace.
 
     Args:
         events: told to every page.
-        model: what the command line calls the model.
+        model: the options with which the command line loads this model, without those that are the default.
         token: what a request must know; see :mod:`fscs_sdk.app.guard`.
         port: that it is served at.
         exposed: whether other machines may ask.
+        studio: address of the Label Studio that photos of tasks may be fetched from.
     """
     asker = Asker(segmenter, workspace, events)
 
@@ -49,7 +51,7 @@ def make_app(
         yield
         await to_thread.run_sync(asker.stop)
 
-    routes = Routes(workspace, asker, events, model=model)
+    routes = Routes(workspace, asker, events, model=model, studio=studio)
     app = Starlette(routes=routes.routes(), exception_handlers=error_answers(), lifespan=lifespan)
     return Guard(app, token=token, port=port, exposed=exposed)
 

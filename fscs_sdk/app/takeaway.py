@@ -1,11 +1,10 @@
 """What leaves the page: supports, answers, and the same question for the command line and for Python."""
 
-import json
 import shlex
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fscs_sdk.app.asker import Asker
@@ -49,42 +48,35 @@ def answers_zip(asker: Asker, formats: Sequence[str], target: Path, report: Call
                 archive.write(path, path.relative_to(folder).as_posix())
 
 
-def command_line(workspace: Workspace, model: str, formats: Iterable[str]) -> str:
-    """The ``fscs predict`` line that asks the same."""
-    words = ["fscs", "predict", str(workspace.root / "queries"), "--supports", str(workspace.root / "supports")]
+def command_line(workspace: Workspace, model: Mapping[str, str], formats: Iterable[str]) -> str:
+    """The ``fscs predict`` line that asks the same, with the thresholds and the calibration of the encoded supports.
+
+    Args:
+        model: the options with which the model was loaded.
+    """
+    words = ["fscs", "predict", str(workspace.root / "queries"), "--supports", str(workspace.encoded)]
     words += ["--out", str(workspace.root / "results"), "--formats", ",".join(formats)]
-    if model != "asnet-mini":
-        words += ["--model", model]
-    for name, value in _thresholds(workspace):
-        words += ["--threshold", f"{name}={value:g}"]
+    for option, value in model.items():
+        words += [f"--{option}", value]
     if sys.platform == "win32":
         return " ".join(f'"{word}"' if not word.isalnum() else word for word in words)
     return shlex.join(words)
 
 
-def python_script(workspace: Workspace, model: str) -> str:
+def python_script(workspace: Workspace, model: Mapping[str, str]) -> str:
     """The same in ten lines of Python."""
-    name = "" if model == "asnet-mini" else json.dumps(model)
-    chosen = {name: round(value, 4) for name, value in _thresholds(workspace)}
-    lines = [
-        "from pathlib import Path",
-        "from fscs_sdk import FewShotSegmenter",
-        "from fscs_sdk.references.folders import read_support_folder",
-        "",
-        f"workspace = Path({str(workspace.root)!r})",
-        f"model = FewShotSegmenter.from_pretrained({name})",
-        'supports = model.encode(read_support_folder(workspace / "supports"))',
-        *([f"supports = supports.with_thresholds({chosen!r})"] if chosen else []),
-        'photos = sorted((workspace / "queries").iterdir())',
-        "for photo, prediction in zip(photos, model.stream(photos, supports)):",
-        "    print(photo.name, prediction.present)",
-    ]
-    return "\n".join(lines) + "\n"
+    words = [repr(model["model"])] if "model" in model else []
+    words += [f"{option}={value!r}" for option, value in model.items() if option != "model"]
+    return f"""from pathlib import Path
+from fscs_sdk import FewShotSegmenter, SupportSet
 
-
-def _thresholds(workspace: Workspace) -> list[tuple[str, float]]:
-    classes = workspace.shots()
-    return [(name, value) for name, value in sorted(workspace.settings().thresholds.items()) if name in classes]
+workspace = Path({str(workspace.root)!r})
+model = FewShotSegmenter.from_pretrained({", ".join(words)})
+supports = SupportSet.load(workspace / "{workspace.encoded.name}")
+photos = sorted((workspace / "queries").iterdir())
+for photo, prediction in zip(photos, model.stream(photos, supports)):
+    print(photo.name, prediction.present)
+"""
 
 
 def _files(folder: Path) -> Iterator[Path]:

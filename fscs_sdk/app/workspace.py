@@ -7,6 +7,7 @@
     queries/*.jpg                             every photo that is asked
     answers/<photo>.mask.png, .maps.png, .json    what was found in it
     drafts/<photo>-<class>.runs               masks that are being drawn
+    supports.safetensors                      the shots encoded, as they were last asked with
     settings.json                             thresholds, calibration, what was confirmed
     .token, .views/                           the page's key, and scaled photos, which may be deleted
 
@@ -120,6 +121,11 @@ class Workspace:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self._changing = threading.RLock()
         self._finish_shots()
+
+    @property
+    def encoded(self) -> Path:
+        """Where the encoded supports are kept, with thresholds and calibration: 'fscs predict --supports' reads it."""
+        return self.root / "supports.safetensors"
 
     # -------------------------------------------------------------------------------------------------- what is there
 

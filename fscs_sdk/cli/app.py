@@ -18,6 +18,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     "--port", default=None, type=click.IntRange(0, 65535), help=f"[default: the first free one from {DEFAULT_PORT}]"
 )
 @click.option("--token", default=None, help="Key that the address ends in.  [default: the workspace's own]")
+@click.option("--label-studio", metavar="URL", default=None, help="Fetch photos of its tasks from this Label Studio.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in the browser.")
 @model_options
 def app(
@@ -26,6 +27,7 @@ def app(
     host: str,
     port: int | None,
     token: str | None,
+    label_studio: str | None,
     browser: bool,
     model: str,
     device: str,
@@ -66,7 +68,18 @@ def app(
         token = token or opened.token()
         taken = listener.getsockname()[1]
         events = Events()
-        served = make_app(opened, segmenter, events, model=model, token=token, port=taken, exposed=host not in LOOPBACK)
+        given = {"model": (model, "asnet-mini"), "device": (device, "auto"), "dtype": (dtype, "auto")}
+        chosen = {option: value for option, (value, default) in given.items() if value != default}
+        served = make_app(
+            opened,
+            segmenter,
+            events,
+            model=chosen,
+            token=token,
+            port=taken,
+            exposed=host not in LOOPBACK,
+            studio=label_studio,
+        )
         link = address(host, taken, token)
 
         def ready() -> None:

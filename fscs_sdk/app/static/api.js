@@ -55,6 +55,7 @@ export const api = {
     const response = await request("POST", photo(id, "/annotation"), { query, body: file });
     return new Uint32Array(await response.arrayBuffer());
   },
+  annotations: (file) => json(request("POST", "/api/annotations", { query: { name: file.name }, body: file })),
   changeClass: (name, change) => request("PATCH", "/api/classes", { json: { name, ...change } }),
   calibrate: (calibrate) => request("PATCH", "/api/settings", { json: { calibrate } }),
   run: (run) => request("PATCH", "/api/asking", { json: { run } }),

@@ -16,12 +16,13 @@ export function startClasses(home) {
 }
 
 function panel() {
-  const { classes, negatives, calibrate } = store.workspace;
+  const { classes, negatives, calibrate, remarks } = store.workspace;
   if (!classes.length && !negatives.length) return [];
   return [
     h("h2", {}, "Classes"),
     ...classes.map(card),
     none(negatives),
+    remarks.length ? h("div", { class: "advice" }, remarks.map((remark) => h("p", {}, sentence(remark)))) : null,
     h(
       "label",
       { class: "switch", title: "Learn each class's threshold from its own examples and from the photos with none of them" },
@@ -48,8 +49,25 @@ function card(item) {
     ),
     h("ul", { class: "strip", ariaLabel: `Examples of ${name}` }, shots.map((shot) => example(shot, name))),
     threshold(item),
+    advice(item),
   );
 }
+
+/** What the examples say of each other: suspects, how far answers can be trusted, and what would help most. */
+function advice({ examined, shots }) {
+  if (!examined) return null;
+  const suspects = shots.filter(({ suspect }) => suspect);
+  const [low, high] = examined.interval.map((share) => Math.round(100 * share));
+  return h(
+    "div",
+    { class: "advice" },
+    suspects.map(({ name, suspect }) => h("p", { class: "wrong" }, h("strong", {}, name), ` ${suspect}`)),
+    h("p", { title: `95 % between ${low} and ${high} %, from ${examined.positives} photos with it, ${examined.foreign} of other classes and ${examined.negatives} with none` }, `About ${Math.round(100 * examined.right)} % of answers right (${low} to ${high}).`),
+    h("p", {}, sentence(examined.advice)),
+  );
+}
+
+const sentence = (text) => (text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}` : "");
 
 function example(shot, name) {
   const open = () => openEditor(shot.id, { name });
@@ -58,10 +76,10 @@ function example(shot, name) {
     {},
     h(
       "button",
-      { type: "button", class: "shot", ariaLabel: `Change ${shot.name}, example of ${name}`, title: shot.name, onclick: open },
+      { type: "button", class: "shot", ariaLabel: `Change ${shot.name}, example of ${name}${shot.suspect ? `; suspect: ${shot.suspect}` : ""}`, title: shot.name, onclick: open },
       h("img", { src: links.view(shot.id, 320), alt: "", loading: "lazy" }),
       shot.mask ? h("img", { class: "areas", src: links.areas(shot.id, 320, shot.mask), alt: "" }) : h("span", { class: "tag" }, "no outline"),
-      shot.suspect ? h("span", { class: "suspect", title: shot.suspect }, "!") : null,
+      shot.suspect ? h("span", { class: "suspect", role: "img", ariaLabel: `Suspect: ${shot.suspect}` }, "!") : null,
     ),
     h("button", { type: "button", class: "remove", ariaLabel: `Remove ${shot.name} from ${name}`, title: "Remove", onclick: () => attempt(() => api.removeShot(shot.id, name)) }, "×"),
   );

@@ -4,14 +4,12 @@ import { api } from "./api.js";
 import { Surface } from "./canvas.js";
 import { dialog, h, icon, isTyping } from "./dom.js";
 import { History } from "./history.js";
+import { UNNAMED } from "./intake.js";
 import { Mask } from "./mask.js";
 import { attempt, notice } from "./notices.js";
 import { encodeRuns } from "./runs.js";
 import { store } from "./store.js";
 import { makeTools, TOOLS } from "./tools.js";
-
-/** What a mask is kept under while its class has no name yet. */
-const UNNAMED = "unnamed";
 
 /**
  * Open the editor on a photo.
@@ -91,7 +89,7 @@ class Editor {
     if (!runs || !this.element.isConnected) return;
     this.surface.drawMask(this.mask.replace(Mask.fromRuns(this.photo.width, this.photo.height, runs).pixels));
     this.settle();
-    this.again.hidden = false;
+    this.hint.textContent = "Correct it with brush and eraser, or let it be suggested again from your strokes";
     if (this.mask.isEmpty) notice("Nothing stands out there: paint a stroke on the object, then suggest again");
   }
 
@@ -133,14 +131,14 @@ class Editor {
       h("button", { type: "button", class: "tool", data: { tool: name }, title: `${hint} (${key.toUpperCase()})`, ariaKeyshortcuts: key, onclick: () => this.#take(name) }, icon(name), h("span", {}, label)));
     this.undoing = button("Undo", "undo", "Control+Z", () => this.#step("undo"));
     this.redoing = button("Redo", "redo", "Control+Y", () => this.#step("redo"));
-    this.again = h("button", { type: "button", class: "again", hidden: true, onclick: () => this.suggest() }, "Suggest again from strokes");
+    this.again = h("button", { type: "button", class: "again", hidden: true, onclick: () => this.suggest() }, "Suggest again");
     this.state = h("span", { class: "saved", role: "status" });
     this.hint = h("p", { class: "hint" });
     this.sizing = h("input", {
       type: "range", min: 1, max: 300, value: this.size, ariaLabel: "Size of the brush in pixels", oninput: () => this.#resize(Number(this.sizing.value)),
     });
     this.saving = h("button", { type: "button", class: "primary", onclick: () => this.#save() }, "Save example");
-    const importing = h("input", { type: "file", accept: ".png,.json,image/png,application/json", hidden: true, ariaLabel: "Mask file", onchange: () => this.#import(importing) });
+    const importing = h("input", { type: "file", accept: "image/*", hidden: true, ariaLabel: "Mask file", onchange: () => this.#import(importing) });
     this.element = dialog(
       { class: "editor", ariaLabel: `Mark ${this.photo.name}` },
       h(

@@ -111,6 +111,7 @@ function drawProgress(home) {
   const act = async (run) => (await import("./api.js")).api.run(run);
   if (progress.running) {
     const words = progress.total ? [`Asking ${progress.done} of ${progress.total}`, progress.rate && `${progress.rate.toFixed(1)} a second`, time] : ["Looking at the examples"];
+    if (progress.examining) words.splice(0, words.length, `Examining the examples: ${progress.done} of ${progress.total} pairs`);
     home.replaceChildren(
       h("progress", { max: Math.max(1, progress.total), value: progress.total ? progress.done : null, ariaLabel: "Photos asked" }),
       h("span", {}, words.filter(Boolean).join(" · ")),
@@ -174,7 +175,7 @@ function update(tile, photo) {
   tile.canvas.hidden = !moved;
   if (moved) loadMaps(photo).then((maps) => paintAreas(tile.canvas, maps, answer)).catch(() => {});
   tile.badges.replaceChildren(...badges(photo));
-  tile.caption.replaceChildren(h("span", { class: "file", title: photo.name }, photo.name), there ? chips(answer) : h("span", { class: answer ? "failed" : "pending" }, answer?.error ?? ""));
+  tile.caption.replaceChildren(h("span", { class: "file", title: photo.name }, photo.name), ...[there ? chips(answer) : answer?.error || store.workspace.classes.length ? h("span", { class: answer ? "failed" : "pending" }, answer?.error ?? "") : null].filter(Boolean));
 }
 
 function badges(photo) {

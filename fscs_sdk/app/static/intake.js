@@ -7,6 +7,11 @@ import { store } from "./store.js";
 
 /** How many photos are on their way at once. */
 const AT_ONCE = 3;
+/** What annotation tools write, and masks that lie beside their photos. */
+const ANNOTATIONS = /\.(json|xml)$/i;
+const MASKS = /^(.+?)(\.[a-z0-9]+)?[-_. ]mask\.png$/i;
+/** What a mask is kept under until its class has a name. */
+export const UNNAMED = "unnamed";
 
 export function startIntake({ input, add, pick, dropping }) {
   add.addEventListener("click", () => input.click());
@@ -37,10 +42,12 @@ export function startIntake({ input, add, pick, dropping }) {
   addEventListener("paste", (event) => upload([...event.clipboardData.files]));
 }
 
-/** Send photos; each that the server does not take is named with its reason. */
+/** Send photos, and then what is marked in them; each file that the server does not take is named with its reason. */
 export async function upload(files) {
   if (!files.length) return;
-  const waiting = [...files];
+  const annotations = files.filter(({ name }) => ANNOTATIONS.test(name));
+  const masks = files.filter(({ name }) => MASKS.test(name));
+  const waiting = files.filter((file) => !annotations.includes(file) && !masks.includes(file));
   const refused = [];
   const send = async () => {
     while (waiting.length) {
@@ -53,9 +60,25 @@ export async function upload(files) {
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, send));
+  await attempt(() => store.refresh());
+  for (const file of annotations) {
+    const taken = await attempt(() => api.annotations(file));
+    if (taken) notice(`${taken.shots} example${taken.shots === 1 ? "" : "s"} from ${file.name}`);
+    for (const sentence of taken?.left_out ?? []) notice(sentence, { wrong: true });
+  }
+  for (const file of masks) await attempt(() => takeMask(file));
   for (const reason of refused.slice(0, 3)) notice(reason, { wrong: true });
   if (refused.length > 3) notice(`${refused.length - 3} more files could not be taken`, { wrong: true });
   await attempt(() => store.refresh());
+}
+
+/** A mask without a class becomes a draft of its photo: the editor asks what it is. */
+async function takeMask(file) {
+  const stem = MASKS.exec(file.name)[1].toLowerCase();
+  const photo = store.workspace.photos.find(({ name }) => name.replace(/\.[^.]+$/, "").toLowerCase() === stem);
+  if (!photo) throw new Error(`there is no photo that '${file.name}' is the mask of; add that first`);
+  const runs = await api.annotation(photo.id, UNNAMED, file);
+  await api.keepDraft(photo.id, UNNAMED, "", runs);
 }
 
 export async function addDemo() {
