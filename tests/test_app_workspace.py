@@ -77,7 +77,9 @@ def test_a_photos_name_is_always_a_file_name_of_its_own(text, taken):
         ("con.png", "photo-con.png"),
         ("rex_mask.png", "rex_mask-photo.png"),
         ("mask_rex.png", "photo-mask_rex.png"),
-        ("Ünïcode 写真.jpeg", "Ünïcode_写真.jpeg"),
+        ("Ünïcode 写真.jpeg", "Ünïcode 写真.jpeg"),
+        ("rex seg.png", "rex seg-photo.png"),
+        ("what?<b>.png", "what__b.png"),
     ],
 )
 def test_names_of_photos(given, name):
@@ -119,8 +121,8 @@ def test_a_tag_a_negative_and_another_class_of_the_same_photo(workspace):
     assert workspace.negatives() == []  # it shows a class now
     workspace.set_shot(added, "grass", box_mask())
     shots = workspace.shots()
-    assert shots["dog"][0].mask is None
-    assert shots["grass"][0].mask is not None
+    assert shots["dog"][0].is_tag
+    assert not shots["grass"][0].is_tag
     workspace.set_shot(shots["dog"][0], "dog", box_mask())  # the shot itself, without its query
     assert workspace.mask(workspace.shots()["dog"][0]).any()
     workspace.remove_shot(added, "dog")

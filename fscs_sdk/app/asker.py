@@ -100,7 +100,7 @@ class Asker:
         self._wake = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._changes, self._seen = 1, 0
-        self._cancelled = self._stopped = False
+        self._cancelled = self._stopped = self._renewing = False
         self._wanted: str | None = None
         self._encoded_for = ""
         self._told = 0.0
@@ -219,12 +219,16 @@ class Asker:
                 return
             if self._encoded_for != self.state:
                 self._show_progress(0, 0, 0.0, running=True)
+            self._renewing = True
             supports = self.encoded()
         except _OvertakenError:
+            self._show_progress(0, 0, 0.0, running=False)
             return
         except (ValueError, OSError) as error:
             self._tell_problem(_sentence(error))
             return
+        finally:
+            self._renewing = False
         self._tell_problem(None)
         waiting = [query for query in queries if self._is_due(query)]
         waiting.sort(key=lambda query: self.answers[query.id].doubt() if query.id in self.answers else 2.0)
@@ -243,7 +247,8 @@ class Asker:
 
     def _examining(self, done: int, total: int) -> None:
         with self._wake:
-            if self._stopped or (self._seen != self._changes and threading.current_thread() is self._thread):
+            over = self._cancelled or self._seen != self._changes
+            if self._stopped or (self._renewing and over):
                 raise _OvertakenError
         if time.monotonic() - self._told > GLANCE:
             self._told = time.monotonic()
