@@ -36,6 +36,7 @@ from fscs_sdk.streaming import (
     workers,
 )
 from fscs_sdk.supports import Shot, SupportSet, digest, merge_thresholds, parse_supports
+from fscs_sdk.video import capture_frames, is_capture
 from fscs_sdk.weights import locate_model
 
 #: Pairs in the head at once: enough to fill the device; on a CPU, whose cache holds one at best, one.
@@ -484,7 +485,8 @@ class FewShotSegmenter:
         waits. Of large photos there are fewer: what waits takes half a gigabyte at most, or is one photo.
 
         Args:
-            queries: an iterable of photos, each as for :meth:`predict`.
+            queries: an iterable of photos, each as for :meth:`predict`; or an open ``cv2.VideoCapture``, of which all
+                frames are taken from where it stands.
             supports, threshold, max_pixels: as for :meth:`predict`; supports are encoded, and checked, at once.
             on_error: ``raise`` where the answer of a photo is asked for that has none; asked again, the stream goes on
                 with the next. ``skip``: a :class:`Failure` stands in its place. Errors of ``queries`` itself end it.
@@ -494,6 +496,8 @@ class FewShotSegmenter:
         """
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error {on_error!r} is unknown; choose {' or '.join(get_args(OnError))}")
+        if is_capture(queries):
+            queries = capture_frames(queries)
         if isinstance(queries, (str, bytes, os.PathLike)) or not isinstance(queries, Iterable):
             raise ValueError(
                 f"many photos are a list or another iterable of them, not {type(queries).__name__}; "

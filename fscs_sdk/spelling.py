@@ -8,13 +8,12 @@ def name_key(name: str) -> str:
     """What two names share that look alike: upper and lower case are one, and so are all ways to write an accent.
 
     File systems and keyboards differ in both: ``é`` is one character here, a letter and an accent there (Unicode's NFC
-    and NFD). This is Unicode's canonical caseless matching, for classes and for files alike; spaces around a
-    name do not count.
+    and NFD). This is Unicode's canonical caseless matching, for classes and for files alike.
     """
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name.strip()).casefold())
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def find_name(name: str, names: Iterable[str]) -> str | None:
-    """The first of ``names`` that looks like ``name``, or None."""
-    key = name_key(name)
-    return next((other for other in names if name_key(other) == key), None)
+    """The first of ``names`` that looks like ``name``, or None; spaces around it do not count."""
+    key = name_key(name.strip())
+    return next((other for other in names if name_key(other.strip()) == key), None)

@@ -17,6 +17,7 @@ class StubSupports:
 
     def __init__(self, threshold: float = 0.5, names: tuple[str, str] = ("bright", "dark")) -> None:
         self.names = names
+        self.thresholds = np.array([0.5, 0.5])
         self.source = f"two photos, {threshold}"
 
 

@@ -911,11 +911,11 @@ def test_a_run_does_not_depend_on_how_its_answers_are_computed(photos, tmp_path,
     for level in encoded.features:
         assert all(feature.numel() for feature in level)
     rounded = replace(encoded, features=tuple(tuple(x * (1 + 1e-6) for x in level) for level in encoded.features))
-    keys = {Work(model, supports, ("mask",), 1, None, 1).run_key() for supports in (encoded, rounded, classes)}
+    keys = {Work(model, supports, ("mask",), 1, None, 1, 2.0).run_key() for supports in (encoded, rounded, classes)}
     assert len(keys) == 1
-    assert Work(model, encoded.with_thresholds(0.9), ("mask",), 1, None, 1).run_key() not in keys
+    assert Work(model, encoded.with_thresholds(0.9), ("mask",), 1, None, 1, 2.0).run_key() not in keys
     older = replace(encoded, source="")  # a file of an earlier version
-    assert Work(model, older, ("mask",), 1, None, 1).run_key() not in keys
+    assert Work(model, older, ("mask",), 1, None, 1, 2.0).run_key() not in keys
 
 
 days = st.lists(

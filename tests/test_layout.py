@@ -24,6 +24,7 @@ ALLOWED = {
     "fscs_sdk.streaming": ("prediction",),
     "fscs_sdk.formats": ("atomic", "formats", "prediction"),
     "fscs_sdk.spelling": (),
+    "fscs_sdk.video": (),
     "fscs_sdk.calibration": (),
     "fscs_sdk.examination": ("calibration", "model"),
     "fscs_sdk.supports": ("atomic", "examination", "images", "model", "spelling", "streaming"),
@@ -32,9 +33,22 @@ ALLOWED = {
     "fscs_sdk.devices": ("model",),
     "fscs_sdk.segmenter": (
         *("checkpoints", "devices", "examination", "images", "model", "prediction", "references", "streaming"),
-        *("supports", "weights"),
+        *("supports", "video", "weights"),
     ),
-    "fscs_sdk.folder": ("atomic", "folder", "formats", "images", "locks", "prediction", "references", "supports"),
+    "fscs_sdk.folder": (
+        *(
+            "atomic",
+            "folder",
+            "formats",
+            "images",
+            "locks",
+            "prediction",
+            "references",
+            "spelling",
+            "supports",
+            "video",
+        ),
+    ),
     "fscs_sdk.app": (
         *("app", "atomic", "demo", "examination", "folder", "formats", "images", "prediction", "references"),
         *("segmenter", "spelling", "supports"),

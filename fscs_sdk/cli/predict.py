@@ -89,6 +89,13 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
 @click.option(
     "--max-pixels", default=100_000_000, show_default=True, type=click.IntRange(min=1), help="Larger photos fail."
 )
+@click.option(
+    "--fps",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, 1000, min_open=True),
+    help="Of videos: frames a second.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
@@ -115,12 +122,13 @@ def predict(
     batch_size: int,
     workers: int | None,
     max_pixels: int,
+    fps: float,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Which classes are in the photos, and where?
 
-    INPUT: files, folders, patterns ('p/*/*.jpg'), lists (@list.txt), or - for a list on standard input.
+    INPUT: photos, videos, folders, patterns ('p/*/*.jpg'), lists (@list.txt), or - for a list on standard input.
 
     Run again, it goes on where it was stopped, and answers what is new, changed or failed. journal.jsonl has a line for
     each photo, also for one that cannot be read.
@@ -151,6 +159,7 @@ def predict(
                 follow_links=follow_links,
                 root=root,
                 leave_out=(supports,),
+                fps=fps,
             )
         _show_plan(plan, as_json=as_json)
         return
@@ -170,6 +179,7 @@ def predict(
             root=root,
             leave_out=(supports,),
             max_pixels=max_pixels,
+            fps=fps,
             progress=progress,
         )
     _show_summary(summary, as_json=as_json)

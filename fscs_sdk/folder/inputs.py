@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from fscs_sdk.folder.journal import is_journal
 from fscs_sdk.images.endings import PHOTO_ENDINGS
+from fscs_sdk.video import VIDEO_ENDINGS
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -43,7 +44,7 @@ class Inputs:
         photos: the photos.
         links: symbolic links that were not followed.
         hidden: photos and folders whose name begins with a dot.
-        others: files without a photo's ending.
+        others: files without a photo's or video's ending.
         results: folders with the results of an earlier run.
         supports: files and folders that hold supports, not photos to be answered.
         folders: the folders that were searched: absolute paths, links resolved.
@@ -72,9 +73,9 @@ def find_inputs(
 ) -> Inputs:
     """List the photos of files, folders, patterns and lists.
 
-    - A folder is searched with all that is below it, for files with a photo's ending. What is hidden, the output
-      folder, folders of earlier results and what ``leave_out`` names are left out, and links, unless ``follow_links``
-      is set; no folder is read twice.
+    - A folder is searched with all that is below it, for files with a photo's or video's ending. What is hidden, the
+      output folder, folders of earlier results and what ``leave_out`` names are left out, and links, unless
+      ``follow_links`` is set; no folder is read twice.
     - A file is taken as it is, whatever its ending. One that is not there is a photo with a ``problem``.
     - A pattern (``*``, ``?``, ``[...]``, and ``**`` for any folders) stands for what a shell would make of it; one that
       matches nothing is taken for a file's name.
@@ -265,7 +266,7 @@ class _Walk:
         for entry in entries:
             folder, link = _is_folder(entry), entry.is_symlink()
             target = os.path.realpath(entry.path) if link else os.path.join(real, entry.name)
-            if not folder and os.path.splitext(entry.name)[1].lower() not in PHOTO_ENDINGS:
+            if not folder and os.path.splitext(entry.name)[1].lower() not in PHOTO_ENDINGS | VIDEO_ENDINGS:
                 self.left_out["others"] += 1
             elif entry.name.startswith("."):
                 self.left_out["hidden"] += 1

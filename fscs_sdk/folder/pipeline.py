@@ -4,7 +4,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,7 @@ from fscs_sdk.folder.identity import PhotoFile, stamp
 from fscs_sdk.folder.inputs import Photo
 from fscs_sdk.folder.journal import Record
 from fscs_sdk.folder.output import FATAL, OutputFolder
-from fscs_sdk.folder.plan import Plan, Work
+from fscs_sdk.folder.plan import Plan, Work, is_video
 from fscs_sdk.images import read_image
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def answers(work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, N
     readers = ThreadPoolExecutor(work.workers, "fscs-read")
     writers = ThreadPoolExecutor(work.workers, "fscs-write")
     try:
-        jobs = _decoded(readers, plan.todo, work)
+        jobs = _decoded(readers, (photo for photo in plan.todo if not is_video(photo.path)), work)
         while batch := list(islice(jobs, work.batch_size)):
             for job, prediction in _predicted(work, batch):
                 size = 0 if prediction is None else prediction.image.nbytes + prediction.mask.nbytes
@@ -92,15 +92,23 @@ def _decode(photo: Photo, max_pixels: int) -> _Job:
     job = _Job(photo, error=photo.problem)
     try:
         if job.error is None:
-            status = os.stat(photo.source)
-            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-                raise OSError(f"{photo.source!r} is not a file; give the path of a photo")
-            job.stamp = stamp(photo.source)
+            job.stamp = check_file(photo)
             job.image = read_image(photo.source, max_pixels=max_pixels)
     except Exception as error:  # noqa: BLE001 (whatever is wrong with one photo, the others are answered)
         job.error = sentence(error)
     job.seconds = time.monotonic() - begun
     return job
+
+
+def check_file(photo: Photo) -> tuple[int, int, int]:
+    """The :func:`~fscs_sdk.folder.identity.stamp` of a photo's file.
+
+    Raises:
+        OSError: it is none, or not there.
+    """
+    if not stat.S_ISREG(os.stat(photo.source).st_mode):  # reading a pipe would wait for ever
+        raise OSError(f"{photo.source!r} is not a file; give the path of a photo")
+    return stamp(photo.source)
 
 
 def _predicted(work: Work, jobs: Sequence[_Job]) -> "Iterator[tuple[_Job, Prediction | None]]":
@@ -134,11 +142,10 @@ def _finished(job: _Job, prediction: "Prediction | None", work: Work, plan: Plan
     """
     begun = time.monotonic()
     job.image = None
-    path, earlier = job.photo.path, plan.earlier[job.photo.path]
     files: dict[str, tuple[str, ...]] = {}
     if prediction is not None:
         try:
-            stem = output.stem(plan.places[path])
+            stem = output.stem(plan.places[job.photo.path])
             for format in work.formats:
                 written = format.write(prediction, stem)
                 files[format.name] = tuple(file.relative_to(output.path).as_posix() for file in written)
@@ -146,21 +153,53 @@ def _finished(job: _Job, prediction: "Prediction | None", work: Work, plan: Plan
             if isinstance(error, OSError) and error.errno in FATAL:
                 raise
             job.error = sentence(error)
-    good = prediction is not None and job.error is None
-    new = {file for written in files.values() for file in written}
-    stale = earlier.files - {file for kept in earlier.more.values() for file in kept} - new
-    if good:
-        output.remove(stale)
-    file = PhotoFile(job.photo.source)
-    return Record(
-        path=path,
-        status="ok" if good else "failed",
+    return make_record(
+        job.photo,
+        job.stamp,
+        plan,
+        output,
         error=job.error,
-        presence=dict(prediction.present) if prediction is not None and good else {},
-        scores={name: round(score, 6) for name, score in prediction.scores.items()} if prediction and good else {},
-        files={**earlier.more, **files} if good else {},
-        seconds=round(job.seconds + time.monotonic() - begun, 4),
-        digest=file.digest if file.stamp == job.stamp else "",  # one that changed meanwhile is answered again
+        presence={} if prediction is None else prediction.present,
+        scores={} if prediction is None else prediction.scores,
+        files=files,
+        seconds=job.seconds + time.monotonic() - begun,
+    )
+
+
+def make_record(
+    photo: Photo,
+    at: tuple[int, int, int] | None,
+    plan: Plan,
+    output: OutputFolder,
+    *,
+    error: str | None,
+    presence: Mapping[str, bool],
+    scores: Mapping[str, float],
+    files: Mapping[str, tuple[str, ...]],
+    seconds: float,
+) -> Record:
+    """The journal's line for an answer whose files are written; what is left of earlier answers is removed.
+
+    Args:
+        at: the file's stamp when it was read.
+        error: why there is no answer; then the others count for nothing.
+        files: what was written, by format.
+    """
+    good, earlier = error is None, plan.earlier[photo.path]
+    more = {} if is_video(photo.path) else earlier.more
+    new = {file for written in files.values() for file in written}
+    if good:
+        output.remove(earlier.files - {file for kept in more.values() for file in kept} - new)
+    file = PhotoFile(photo.source)
+    return Record(
+        path=photo.path,
+        status="ok" if good else "failed",
+        error=error,
+        presence=dict(presence) if good else {},
+        scores={name: round(score, 6) for name, score in scores.items()} if good else {},
+        files={**more, **files} if good else {},
+        seconds=round(seconds, 4),
+        digest=file.digest if file.stamp == at else "",  # one that changed meanwhile is answered again
         **file.state,
         run=plan.run,
         stale=() if good else tuple(sorted(earlier.files | new)),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from fscs_sdk.formats import LONGEST_ENDING, WRITERS
+from fscs_sdk.spelling import name_key
 
 #: The most bytes of a file name on common file systems.
 LONGEST_NAME = 255
@@ -41,7 +42,7 @@ def places(paths: Iterable[str]) -> dict[str, str]:
     while True:
         groups: dict[str, list[str]] = {}
         for path, mark in marks.items():
-            groups.setdefault(_folded(_place(path, mark)), []).append(path)
+            groups.setdefault(name_key(_place(path, mark)), []).append(path)
         clashing = [path for group in groups.values() if len(group) > 1 for path in group]
         if not clashing:
             return {path: _place(path, mark) for path, mark in marks.items()}
@@ -59,7 +60,7 @@ def in_shard(path: str, shard: tuple[int, int]) -> bool:
 def _place(path: str, mark: int) -> str:
     *folders, name = path.split("/")
     parts = [_folder(part, first=index == 0) for index, part in enumerate(folders)]
-    if mark or (not folders and any(reserved.startswith(f"{_folded(name)}.") for reserved in _RESERVED)):
+    if mark or (not folders and any(reserved.startswith(f"{name_key(name)}.") for reserved in _RESERVED)):
         name = _marked(name, f"{mark}/{path}")
     elif not _is_name(name) or len(os.fsencode(name)) > LONGEST_STEM:
         name = _marked(name, name)
@@ -67,7 +68,7 @@ def _place(path: str, mark: int) -> str:
 
 
 def _folder(name: str, *, first: bool) -> str:
-    folded = _folded(name)
+    folded = name_key(name)
     unsafe = folded.endswith(tuple(_RESULT_ENDINGS)) or (first and folded in _RESERVED)
     if unsafe or not _is_name(name) or len(os.fsencode(name)) > LONGEST_NAME:
         return f"{_cut(name, LONGEST_STEM - 17)}~{_digest(name)}"
@@ -97,8 +98,3 @@ def _cut(text: str, size: int) -> str:
 
 def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _folded(text: str) -> str:
-    """Equal for names that some file system takes for one."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())

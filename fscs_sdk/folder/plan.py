@@ -15,6 +15,7 @@ from fscs_sdk.folder.journal import RUN_JOURNAL, Record, journal_name, read_jour
 from fscs_sdk.folder.output import OutputFolder
 from fscs_sdk.folder.places import in_shard, places
 from fscs_sdk.formats import Format, select
+from fscs_sdk.video import VIDEO_ENDINGS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +57,7 @@ class Work:
         batch_size: int,
         workers: int | None,
         max_pixels: int,
+        fps: float,
     ) -> None:
         self.formats: list[Format] = select([formats] if isinstance(formats, str) else formats)
         if not self.formats:
@@ -67,6 +69,12 @@ class Work:
         self.batch_size = batch_size
         self.workers = workers or min(4, max(2, os.cpu_count() or 2))
         self.max_pixels = max_pixels
+        self.fps = fps
+        self.video_format = f"video, {fps:g} a second"
+
+    def wanted(self, photo: Photo) -> set[str]:
+        """What a complete answer has, by the names in the journal."""
+        return {self.video_format} if is_video(photo.path) else {format.name for format in self.formats}
 
     def run_key(self) -> str:
         """Changes when an answer could by more than rounding: device and dtype, batches and threads are left out.
@@ -96,6 +104,11 @@ def _encoded(model: Segmenter, supports: "str | os.PathLike[str] | Mapping[str, 
             return SupportSet.load(path)
         supports = read_supports(path)
     return model.encode(supports) if isinstance(supports, Mapping) else supports
+
+
+def is_video(path: str) -> bool:
+    """Whether a file is taken for a video: by its ending."""
+    return os.path.splitext(path)[1].lower() in VIDEO_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,6 @@ def make_plan(work: Work, found: Inputs, out: Path, *, shard: tuple[int, int] | 
     asked = {photo.path for photo in found.photos}
     elsewhere = {record.source: record for path, record in recorded.items() if path not in asked}
     run, output = work.run_key(), OutputFolder(out) if out.is_dir() else None
-    wanted = {format.name for format in work.formats}
     files = {photo.path: PhotoFile(photo.source) for photo in photos}
     settled = [journal.settled for journal in journals]
     done: dict[str, Record] = {}
@@ -171,6 +183,7 @@ def make_plan(work: Work, found: Inputs, out: Path, *, shard: tuple[int, int] | 
             for journal in settled
             if output and _is_right(journal.get(photo.path), photo, file, run, place[photo.path], output)
         ]
+        wanted = work.wanted(photo)
         complete = [record for record in right if wanted <= set(record.files)]
         if complete and not overwrite:
             done[photo.path] = complete[0]

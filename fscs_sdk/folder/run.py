@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from fscs_sdk.folder.journal import (
 from fscs_sdk.folder.output import FATAL, OutputFolder, check_output
 from fscs_sdk.folder.pipeline import answers, sentence
 from fscs_sdk.folder.plan import Plan, Segmenter, Work, make_plan
+from fscs_sdk.folder.videos import video_answers
 from fscs_sdk.formats import WRITERS, Format
 from fscs_sdk.images import DEFAULT_MAX_PIXELS
 from fscs_sdk.locks import locked_folder
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fscs_sdk.supports import SupportSet
 
 DEFAULT_FORMATS = ("mask", "overlay")
+DEFAULT_FPS = 2.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def predict_folder(
     root: str | os.PathLike[str] | None = None,
     leave_out: Sequence[str | os.PathLike[str]] = (),
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    fps: float = DEFAULT_FPS,
     progress: Callable[[int, int, Record | None], None] | None = None,
 ) -> Summary:
     """Answer every photo of files, folders, patterns and lists into files below ``out``.
@@ -97,6 +100,9 @@ def predict_folder(
     whose model, supports, threshold or formats changed. Stopped at any moment, also by ``kill -9``, the next call goes
     on to the same result, on whatever machine and device. Photos are decoded ahead of the model and written behind it,
     in threads; beside them the memory needed grows by the photos' lines in the journal, 1 to 2 kB each.
+
+    Videos are answered after the photos, at ``fps`` frames a second: see :mod:`fscs_sdk.folder.videos` for the files
+    that they give instead of those of ``formats``. Each has one line in the journal, and is gone on with in its middle.
 
     A result belongs to a photo: to the place of its file and to its content. Other photos of the same names are refused
     before anything is written. The files of a whole run (a table, a data set) hold the photos of this run and of
@@ -118,6 +124,7 @@ def predict_folder(
         root: the folder that the photos' paths are relative to; by default the deepest that holds all inputs.
         leave_out: files and folders inside the inputs that hold no photos to answer, such as the supports' folder.
         max_pixels: larger photos fail, from their header, before they are decoded.
+        fps: frames of a video that are answered, for each second of it.
         progress: called with the number of photos done, the number to do, and the record of the last one; first with
             (0, number, None).
 
@@ -129,9 +136,9 @@ def predict_folder(
         OSError: the disk is full or gone, or another run is writing to ``out``. What was answered stays.
     """
     begun = time.monotonic()
-    shard = _checked_options(batch_size, workers, shard)
+    shard = _checked_options(batch_size, workers, shard, fps)
     leave_out = [*leave_out, supports] if isinstance(supports, (str, os.PathLike)) else leave_out
-    work = Work(model, supports, formats, batch_size, workers, max_pixels)
+    work = Work(model, supports, formats, batch_size, workers, max_pixels, fps)
     check_output(out)
     found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)
     make_plan(work, found, Path(os.path.realpath(out)), shard=shard, overwrite=overwrite)  # refused before it is made
@@ -145,7 +152,7 @@ def predict_folder(
         with OpenJournal(output.path / journal_name(shard)) as journal:
             journal.append(*(Record(photo.path, "pending") for photo in plan.todo))
             report(0, len(plan.todo), None)
-            with closing(answers(work, plan, output)) as records_made:
+            with closing(_answers(work, plan, output)) as records_made:
                 for record in records_made:
                     journal.append(record)
                     new[record.path] = record
@@ -189,15 +196,16 @@ def plan_folder(
     follow_links: bool = False,
     root: str | os.PathLike[str] | None = None,
     leave_out: Sequence[str | os.PathLike[str]] = (),
+    fps: float = DEFAULT_FPS,
 ) -> Plan:
     """What :func:`predict_folder` would do with the same arguments. Nothing is written, no photo is opened.
 
     Raises:
         InputsError, ValueError, MissingPackageError, OSError: as :func:`predict_folder`.
     """
-    shard = _checked_options(1, None, shard)
+    shard = _checked_options(1, None, shard, fps)
     leave_out = [*leave_out, supports] if isinstance(supports, (str, os.PathLike)) else leave_out
-    work = Work(model, supports, formats, 1, None, DEFAULT_MAX_PIXELS)
+    work = Work(model, supports, formats, 1, None, DEFAULT_MAX_PIXELS, fps)
     check_output(out)
     found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)
     return make_plan(work, found, Path(os.path.realpath(out)), shard=shard, overwrite=overwrite)
@@ -227,8 +235,10 @@ def _listed(inputs: object) -> list[str | os.PathLike[str]]:
 
 
 def _checked_options(
-    batch_size: int, workers: int | None, shard: tuple[int, int] | str | None
+    batch_size: int, workers: int | None, shard: tuple[int, int] | str | None, fps: float
 ) -> tuple[int, int] | None:
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps is {fps}; it must be above 0 and at most 1000 frames a second")
     if batch_size < 1 or (workers is not None and workers < 1):
         raise ValueError("batch_size and workers must be at least 1")
     if isinstance(shard, str):
@@ -236,6 +246,11 @@ def _checked_options(
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"there is no shard {shard[0]}/{shard[1]}; i/n needs 1 <= i <= n, such as 2/8")
     return shard
+
+
+def _answers(work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, None, None]:
+    yield from answers(work, plan, output)
+    yield from video_answers(work, plan, output)
 
 
 def _absorb(out: Path, records: Mapping[str, Record]) -> None:
