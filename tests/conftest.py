@@ -1,6 +1,8 @@
 """Shared fixtures: small synthetic photos, the embedded model loaded once, the golden tensors where they are there."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fscs_sdk import FewShotSegmenter
+from fscs_sdk import FewShotSegmenter, Shot, SupportSet
+from fscs_sdk.demo import PHOTOS
 
 SHARED = Path(os.environ.get("FSCS_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -26,6 +29,38 @@ def golden() -> Path:
 def model() -> FewShotSegmenter:
     """The embedded model, on the CPU."""
     return FewShotSegmenter.from_pretrained(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def model32() -> FewShotSegmenter:
+    """The embedded model, on the CPU, in float32."""
+    return FewShotSegmenter.from_pretrained(device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def exported(model32: FewShotSegmenter, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SupportSet]:
+    """An ONNX file of the embedded model, written by the command, and its supports: two classes and a class tag."""
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package, reason="ONNX files are made with it")
+    folder = tmp_path_factory.mktemp("exported")
+    supports = model32.encode(
+        {
+            "cat": [
+                (PHOTOS / "cat_support.jpg", PHOTOS / "cat_support_mask.png"),
+                (PHOTOS / "cat_query.jpg", PHOTOS / "cat_query_mask.png"),
+            ],
+            "person": (PHOTOS / "person_support.jpg", PHOTOS / "person_support_mask.png"),
+            "coffee": Shot(PHOTOS / "coffee.jpg"),
+        }
+    )
+    supports.save(folder / "supports.safetensors")
+    # A process of its own: pytest would keep the hundred thousand lines that PyTorch logs for its own use.
+    command = [sys.executable, "-m", "fscs_sdk.cli", "export", "supports.safetensors", "three.onnx"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "three.onnx: 3 classes, 4 photos" in done.stdout
+    assert not done.stderr
+    return folder / "three.onnx", supports
 
 
 def photo(seed: int, height: int = 60, width: int = 80) -> NDArray[np.uint8]:

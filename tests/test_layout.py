@@ -55,12 +55,19 @@ ALLOWED = {
     ),
     "fscs_sdk.report": ("atomic", "examination", "references", "supports"),
     "fscs_sdk.references": ("images", "references", "spelling", "supports"),
+    "fscs_sdk.export": ("atomic", "formats", "model", "segmenter", "supports"),
+    "fscs_sdk.integrations": ("folder", "formats", "integrations", "prediction", "segmenter", "supports"),
     "fscs_sdk.evaluation": (
         *("atomic", "evaluation", "formats", "images", "locks", "model", "prediction", "segmenter", "supports"),
     ),
 }
 #: What is slow to load or need not be there.
 HEAVY = (
+    "onnx",
+    "onnxruntime",
+    "ray",
+    "cvat_sdk",
+    "fiftyone",
     "starlette",
     "uvicorn",
     "torch",

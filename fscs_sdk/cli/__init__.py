@@ -15,6 +15,7 @@ SECTIONS = {
         "predict": "Answer photos and folders: masks, overlays, a journal.",
         "examine": "Which labelled photos are bad, and what to expect.",
         "encode": "Encode labelled photos once, into a file.",
+        "export": "Write model and supports as ONNX or .pt2.",
         "merge": "Join the journals of a run that was split.",
     },
     "Measure": {

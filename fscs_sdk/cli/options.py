@@ -20,14 +20,17 @@ PROTOCOLS = ("paper", "authors")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+model_option = click.option(
+    "--model", default="asnet-mini", show_default=True, help="Model name, folder, .safetensors or org/repo."
+)
+
+
 def model_options(command: Command) -> Command:
     """``--model``, ``--device`` and ``--dtype``."""
     options = (
         click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."),
-        click.option(
-            "--model", default="asnet-mini", show_default=True, help="Model name, folder, .safetensors or org/repo."
-        ),
+        model_option,
     )
     for option in options:
         command = option(command)

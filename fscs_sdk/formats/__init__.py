@@ -55,7 +55,7 @@ def yolo_label(photo: str) -> str:
 
 
 class MissingPackageError(ImportError):
-    """A format needs an optional package that is not installed; the message says how to install it."""
+    """Something needs an optional package that is not installed; the message says how to install it."""
 
 
 class _Module(Protocol):
@@ -242,10 +242,10 @@ def select(names: Iterable[str]) -> list[Format]:
     return chosen
 
 
-def require(package: str, purpose: str) -> None:
+def require(package: str, purpose: str, *, extra: str = "formats") -> None:
     """Raise MissingPackageError, with the command that installs it, unless a package can be imported."""
     if find_spec(package) is None:
-        raise MissingPackageError(f"{purpose} needs {package}; install it with: pip install 'fscs-sdk[formats]'")
+        raise MissingPackageError(f"{purpose} needs {package}; install it with: pip install 'fscs-sdk[{extra}]'")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fscs_sdk.model.correlation import Pyramid, correlate
-from fscs_sdk.model.squeeze import AttentiveSqueeze
+from fscs_sdk.model.squeeze import AttentiveSqueeze, KeyMasks
 
 #: Support sides that levels 3 and 2 can squeeze to exactly 2x2 with two layers of kernel 5 and stride 4.
 SUPPORT_SIDES = range(17, 33)
@@ -41,7 +41,7 @@ class ASNet(nn.Module):
             if isinstance(layer, AttentiveSqueeze):
                 layer.touched = touched
 
-    def forward(self, query: Pyramid, support: Pyramid, support_mask: Tensor | None) -> Tensor:
+    def forward(self, query: Pyramid, support: Pyramid, support_mask: Tensor | KeyMasks | None) -> Tensor:
         """Foreground logits of P (query, support) pairs from their feature maps.
 
         Args:
@@ -62,7 +62,10 @@ class ASNet(nn.Module):
         return self.squeeze((correlate(q, s) for q, s in levels), sizes, support_mask)
 
     def squeeze(
-        self, correlations: Iterable[Tensor], query_sizes: Sequence[tuple[int, int]], support_mask: Tensor | None
+        self,
+        correlations: Iterable[Tensor],
+        query_sizes: Sequence[tuple[int, int]],
+        support_mask: Tensor | KeyMasks | None,
     ) -> Tensor:
         """The learner alone: a hypercorrelation pyramid -> logits (P, 2, 2H, 2W).
 
@@ -111,7 +114,7 @@ def _mixing_branch() -> nn.ModuleList:
     return nn.ModuleList([AttentiveSqueeze(128, 128, 1, 1), AttentiveSqueeze(128, 128, 2, 1)])
 
 
-def _squeeze(layers: nn.ModuleList, correlation: Tensor, support_mask: Tensor | None) -> Tensor:
+def _squeeze(layers: nn.ModuleList, correlation: Tensor, support_mask: Tensor | KeyMasks | None) -> Tensor:
     for layer in layers:
         correlation = layer(correlation, support_mask)
     return correlation

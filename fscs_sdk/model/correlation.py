@@ -62,7 +62,8 @@ def _cosines(query: Tensor, support: Tensor) -> Tensor:
         products = torch.bmm(support.flatten(2).transpose(1, 2), query.flatten(2))
         return products.view(len(query), *support.shape[2:], -1)
     positions = query[0].flatten(1).t()  # (Q, C), as channels-last features lie in memory
-    if query.device.type == "cpu" and query.dtype == support.dtype == torch.float32 and has_onednn():
+    floats = query.device.type == "cpu" and query.dtype == support.dtype == torch.float32
+    if floats and not torch.compiler.is_compiling() and has_onednn():
         # The same as a convolution, each query position being a 1x1 kernel, which can be twice as fast.
         support = support.contiguous(memory_format=torch.channels_last)
         return F.conv2d(support, positions[:, :, None, None]).permute(0, 2, 3, 1)

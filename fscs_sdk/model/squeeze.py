@@ -9,11 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fscs_sdk.model.fast.cpu import attend_by_head, has_fused_kernels, is_for_inference, squeeze_for_inference
+from fscs_sdk.model.fast.graph import SeenKeys, attend_to_seen, convolve_volume
 
 HEADS = 8
 GROUPS = 4
 #: Rows and columns.
 Slices = tuple[slice, slice]
+#: Height and width of a key grid -> its positions that see foreground.
+KeyMasks = dict[tuple[int, int], SeenKeys]
+#: Output positions above which a recorded graph convolves at once: so many windows hold few zeros and are many nodes.
+MOST_WINDOWS = 4
 #: Target times key positions from which a CPU computes attention head by head, so that scores stay in its cache.
 LARGE_ATTENTION = 256
 
@@ -59,6 +64,8 @@ def convolve_support(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: 
         return convolve_at_once(x, weight, bias, stride=stride, padding=padding)
     rows = _windows(height, kernel, stride, padding)
     columns = _windows(width, kernel, stride, padding)
+    if torch.compiler.is_compiling() and len(rows) * len(columns) > MOST_WINDOWS:
+        return convolve_volume(x, weight, bias, stride=stride, padding=padding)
     out_positions = []
     for row, tap_row in rows:
         for column, tap_column in columns:
@@ -108,6 +115,8 @@ def attend(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -
     Returns:
         (P, C, T, Q).
     """
+    if torch.compiler.is_compiling():
+        return attend_to_seen(target, key, value, visible, HEADS)
     if target.device.type == "cpu" and target.shape[2] * key.shape[2] >= LARGE_ATTENTION:
         return attend_by_head(target, key, value, visible, HEADS)
     if has_fused_kernels(target):
@@ -194,17 +203,23 @@ class AttentiveSqueeze(nn.Module):
         self.feed_forward_out = SupportConv(hidden, out_channels, 1, bias=False)
         self.output_norm = GroupNorm(out_channels)
 
-    def forward(self, correlation: Tensor, support_mask: Tensor | None) -> Tensor:
+    def forward(self, correlation: Tensor, support_mask: Tensor | KeyMasks | None) -> Tensor:
         """(P, C_in, h, w, Q) -> (P, C_out, h', w', Q).
 
-        ``support_mask``: float (P, mask height, mask width) in [0, 1], 0 = background; None = no masking.
+        ``support_mask``: float (P, mask height, mask width) in [0, 1], 0 = background, or the keys that see foreground
+        in each grid; None = no masking.
         """
-        height, width = (self.key.output_side(side) for side in correlation.shape[2:4])
-        visible = None if support_mask is None else visible_keys(support_mask, height, width, touched=self.touched)
-        if is_for_inference(correlation):
-            return squeeze_for_inference(self, correlation, visible, heads=HEADS)
+        grid = (self.key.output_side(correlation.shape[2]), self.key.output_side(correlation.shape[3]))
+        if not isinstance(support_mask, dict):
+            visible = None if support_mask is None else visible_keys(support_mask, *grid, touched=self.touched)
+            if is_for_inference(correlation):
+                return squeeze_for_inference(self, correlation, visible, heads=HEADS)
         target, key, value, shortcut = self._embed(correlation)
-        context = attend(target.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), visible)
+        keys, values = key.flatten(2, 3), value.flatten(2, 3)
+        if isinstance(support_mask, dict):
+            chosen = support_mask[grid]
+            keys, values, visible = chosen.choose(keys), chosen.choose(values), chosen.seen
+        context = attend(target.flatten(2, 3), keys, values, visible)
         context = context.view(target.shape)
         attended = self.aggregate(self.aggregate_norm(context, relu=True))
         attended = self.attention_norm(attended + shortcut)  # eq. 13; the authors' program has no ReLU here, nor below

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.correlation import Pyramid
-from fscs_sdk.model.squeeze import AttentiveSqueeze, attend, visible_keys
+from fscs_sdk.model.squeeze import AttentiveSqueeze, KeyMasks, attend, visible_keys
 
 #: Smallest side of a local window: with the mixing layers' kernel of 1, a target would see nothing but itself.
 SMALLEST_WINDOW = 3
@@ -17,7 +17,7 @@ SMALLEST_WINDOW = 3
 class UnmaskedASNet(ASNet):
     """Table 5b, "w/o masked attention": eq. 11 without its mask, so that a support counts with its background."""
 
-    def forward(self, query: Pyramid, support: Pyramid, support_mask: Tensor | None) -> Tensor:
+    def forward(self, query: Pyramid, support: Pyramid, support_mask: Tensor | KeyMasks | None) -> Tensor:
         """As :meth:`ASNet.forward`, for any mask what that gives for None."""
         return super().forward(query, support, None)
 
@@ -33,7 +33,10 @@ class UnfusedASNet(ASNet):
         del self.mix43, self.mix32
 
     def squeeze(
-        self, correlations: Iterable[Tensor], query_sizes: Sequence[tuple[int, int]], support_mask: Tensor | None
+        self,
+        correlations: Iterable[Tensor],
+        query_sizes: Sequence[tuple[int, int]],
+        support_mask: Tensor | KeyMasks | None,
     ) -> Tensor:
         """As :meth:`ASNet.squeeze`."""
         planes = []
@@ -63,8 +66,10 @@ class LocalASNet(ASNet):
 class LocalSqueeze(AttentiveSqueeze):
     """An attentive squeeze layer whose targets see a window of keys."""
 
-    def forward(self, correlation: Tensor, support_mask: Tensor | None) -> Tensor:
-        """As :meth:`AttentiveSqueeze.forward`."""
+    def forward(self, correlation: Tensor, support_mask: Tensor | KeyMasks | None) -> Tensor:
+        """As :meth:`AttentiveSqueeze.forward`, of masks."""
+        if isinstance(support_mask, dict):
+            raise TypeError("a local layer takes masks, not the keys that see foreground")
         target, key, value = self.target(correlation), self.key(correlation), self.value(correlation)
         shortcut = correlation if self.shortcut is None else self.shortcut(correlation)
         step, reach = self.target.stride // self.key.stride, max(self.target.kernel, SMALLEST_WINDOW) // 2

@@ -1,0 +1,61 @@
+"""``fscs export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fscs_sdk.cli.options import (
+    load_segmenter,
+    load_supports,
+    misuse,
+    model_option,
+    negatives_option,
+    no_calibrate_option,
+    protocol_option,
+    reference_options,
+    threshold_option,
+)
+
+if TYPE_CHECKING:
+    from fscs_sdk.model.ifsl import Protocol
+
+
+@click.command()
+@click.argument("supports", metavar="SUPPORTS", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT.onnx|OUT.pt2", type=click.Path(dir_okay=False, path_type=Path))
+@reference_options
+@threshold_option
+@negatives_option
+@no_calibrate_option
+@model_option
+@protocol_option
+def export(
+    supports: Path,
+    out: Path,
+    classes: tuple[str, ...],
+    shots: int | None,
+    thresholds: tuple[str, ...],
+    negatives: Path | None,
+    no_calibrate: bool,
+    model: str,
+    protocol: "Protocol | None",
+) -> None:
+    """Write a model with its supports as one file for ONNX Runtime and others (.onnx), or for torch.export.load (.pt2).
+
+    SUPPORTS is what 'fscs encode' takes, or a file that it made. The file takes photos and gives
+    scores, presence, maps and a mask; what it says of itself names the classes. It takes a minute or two.
+    """
+    from fscs_sdk.export import export as write
+
+    if out.suffix not in (".onnx", ".pt2"):
+        raise click.UsageError(f"'{out}' must end in .onnx or .pt2")
+    segmenter = load_segmenter(model, "cpu", "float32", protocol)
+    encoded = load_supports(
+        segmenter, supports, thresholds, classes, shots, negatives=negatives, calibrate=not no_calibrate
+    )
+    with misuse():
+        paths = write(segmenter, encoded, out)
+    size = sum(path.stat().st_size for path in paths) / 1e6
+    names = " and ".join(str(path) for path in paths)
+    click.echo(f"{names}: {len(encoded)} classes, {len(encoded.tagged)} photos, {size:.1f} MB, of {encoded.model}")
