@@ -1,4 +1,4 @@
-"""Shared fixtures: small synthetic photos, the embedded model loaded once, the golden tensors where they are there."""
+"""Shared fixtures: small synthetic photos, and the embedded model, loaded once."""
 
 import os
 import subprocess
@@ -14,15 +14,6 @@ from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.demo import PHOTOS
 
 SHARED = Path(os.environ.get("FSCS_SHARED", Path(__file__).parents[2] / "shared"))
-
-
-@pytest.fixture(scope="session")
-def golden() -> Path:
-    """Folder of tensors that the authors' program produced."""
-    folder = SHARED / "golden"
-    if not folder.is_dir():
-        pytest.skip("the golden tensors are not here")
-    return folder
 
 
 @pytest.fixture(scope="session")

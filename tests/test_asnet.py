@@ -1,14 +1,13 @@
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import authors_program
 import reference
 from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.model.asnet import SUPPORT_SIDES, ASNet
@@ -18,7 +17,6 @@ from fscs_sdk.model.ifsl import infer
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.model.squeeze import AttentiveSqueeze
 
-GOLDEN_PAIRS = ("1way_box", "2way_box", "1way_tinymask", "1way_emptymask", "1way_nonemask")
 MASKS = ("none", "full", "box", "speck", "dust", "empty")
 QUERY_SIDES = ((2, 3), (4, 5), (8, 9))
 SUPPORT_LEVEL_SIDES = ((9, 7), (17, 18), (20, 17))
@@ -74,26 +72,19 @@ def learner() -> ASNet:
 
 
 @pytest.fixture(scope="module")
-def golden_learner(golden: Path) -> ASNet:
+def golden_learner() -> ASNet:
     learner = ASNet((3, 6, 4))
-    learner.load_state_dict(learner_from_authors(load_file(golden / "asnet_r50_learner_state.safetensors")))
+    learner.load_state_dict(learner_from_authors(authors_program.learner_state()))
     return learner.eval()
 
 
 # ---- Against the authors' program ------------------------------------------------------------------------------------
 
 
-def read_golden(folder: Path, name: str) -> tuple[list[Tensor], Tensor | None, Tensor]:
-    """Correlations (P, L, H, W, h, w) of levels 4, 3, 2; masks (P, 400, 400); logits (P, 2, h, w)."""
-    tensors = load_file(folder / f"asnet_r50_{name}.safetensors")
-    mask = tensors["support_mask"].float() if "support_mask" in tensors else None
-    return [tensors[f"hypercorrelation.layer{level}"] for level in (4, 3, 2)], mask, tensors["logits"][0]
-
-
 @pytest.mark.parametrize("gradients", [True, False], ids=["plain", "inference"])
-@pytest.mark.parametrize("name", GOLDEN_PAIRS)
-def test_equals_the_authors_program(golden: Path, golden_learner: ASNet, name: str, gradients: bool) -> None:
-    correlations, mask, expected = read_golden(golden, name)
+@pytest.mark.parametrize("name", authors_program.PAIRS)
+def test_equals_the_authors_program(golden_learner: ASNet, name: str, gradients: bool) -> None:
+    correlations, mask, expected = authors_program.pair(name)
     sizes = [(c.shape[2], c.shape[3]) for c in correlations]
     ours = [c.permute(0, 1, 4, 5, 2, 3).flatten(4) for c in correlations]
     with torch.set_grad_enabled(gradients):
@@ -101,17 +92,12 @@ def test_equals_the_authors_program(golden: Path, golden_learner: ASNet, name: s
     torch.testing.assert_close(logits.detach(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", GOLDEN_PAIRS)
+@pytest.mark.parametrize("name", authors_program.PAIRS)
 @torch.no_grad()
-def test_reference_equals_the_authors_program(golden: Path, golden_learner: ASNet, name: str) -> None:
-    correlations, mask, expected = read_golden(golden, name)
+def test_reference_equals_the_authors_program(golden_learner: ASNet, name: str) -> None:
+    correlations, mask, expected = authors_program.pair(name)
     ours = reference.asnet(dict(golden_learner.state_dict()), correlations, mask)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
-
-
-def test_no_golden_pair_is_forgotten(golden: Path) -> None:
-    names = {file.stem.removeprefix("asnet_r50_") for file in golden.glob("asnet_r50_*.safetensors")}
-    assert names == {*GOLDEN_PAIRS, "learner_state"}
 
 
 # ---- Against the reference -------------------------------------------------------------------------------------------

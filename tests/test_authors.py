@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
+import authors_program
 from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.model.asnet import ASNet
 
@@ -40,8 +38,8 @@ A_NAME = st.lists(
 ).map(".".join)
 
 
-def test_every_name_of_a_real_learner_is_known(golden: Path) -> None:
-    state = load_file(golden / "asnet_r50_learner_state.safetensors")
+def test_every_name_of_a_real_learner_is_known() -> None:
+    state = authors_program.learner_state()
     renamed = learner_from_authors(state)
     assert len(renamed) == len(state)
     learner = ASNet((3, 6, 4))

@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+import authors_program
 from benchmarks.measure import Model, measure
 from benchmarks.naive import learner
 from benchmarks.roofline import operations
 from benchmarks.workloads import Sides, Workload, counted_passes, synthetic_network
 from fscs_sdk.checkpoints.authors import learner_from_authors
-from test_asnet import read_golden
-
-NAMES = ("1way_box", "2way_box", "1way_tinymask", "1way_emptymask", "1way_nonemask")
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +20,10 @@ def sides() -> Sides:
     return Sides(synthetic_network("efficientnet_lite0", 272), workload, device="cpu")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_naive_learner_equals_the_authors_program(golden: Path, name: str) -> None:
-    state = learner_from_authors(load_file(golden / "asnet_r50_learner_state.safetensors"))
-    correlations, mask, expected = read_golden(golden, name)
+@pytest.mark.parametrize("name", authors_program.PAIRS)
+def test_the_naive_learner_equals_the_authors_program(name: str) -> None:
+    state = learner_from_authors(authors_program.learner_state())
+    correlations, mask, expected = authors_program.pair(name)
     torch.testing.assert_close(learner(state, correlations, mask), expected, rtol=0, atol=1e-5)
 
 

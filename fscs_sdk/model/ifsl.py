@@ -16,7 +16,9 @@ Protocol = Literal["paper", "authors"]
 """``paper``: the K logit maps of a class are averaged, then softmax (section 5.1); the background is the mean of
 (1 - Y) (eq. 3). ``authors``: every shot is normalised by itself; a class is present if at least half of its shots say
 so; maps and background are means of log-probabilities. For one way and one shot the two agree up to the
-interpolation between the maps' points, of probabilities here and of their logarithms there."""
+interpolation between the maps' points, of probabilities here and of their logarithms there. By both, a class that is
+absent is nowhere in the mask; the authors' program asks the votes for presence and the mean for the mask, so that of
+several shots it may leave pixels of a class that it calls absent."""
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
