@@ -182,7 +182,7 @@ def test_from_photos_to_the_exported_command(open_page, server, tmp_path, capsys
     page.get_by_role("button", name="Mend cat").click()
     page.locator(".editor").wait_for()
     page.keyboard.press("b")
-    drag(page, (0.75, 0.85), (0.72, 0.8))
+    drag(page, (0.32, 0.17), (0.34, 0.2))
     page.locator(".saved", has_text="Draft kept").wait_for()
     shot(page, "6-mended")
     page.get_by_role("button", name="Save example").click()

@@ -39,6 +39,7 @@ def test_demo_answers_and_writes_an_overlay_for_every_photo(tmp_path: Path) -> N
     with Image.open(tmp_path / "new" / "folder" / "overview.jpg") as sheet:
         assert sheet.height > sheet.width / 2
     assert str(tmp_path) in output.replace("\n", "")
+    assert "fscs app my-photos/   (pip install 'fscs-sdk[app]')" in output
 
 
 def test_all_answers_of_the_demo_are_right(model: FewShotSegmenter, tmp_path: Path) -> None:

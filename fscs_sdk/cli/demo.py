@@ -43,6 +43,8 @@ def demo(model: str, out: Path, device: str) -> None:
         write_atomically(out / "overview.jpg", picture.getvalue())
     console.print(table)
     console.print(f"\nWhere: see overview.jpg and an overlay for each photo in {out.resolve()}", soft_wrap=True)
+    page = "fscs app my-photos/   (pip install 'fscs-sdk\\[app]')"
+    console.print(f"Your own photos, on a page in the browser: {page}", soft_wrap=True)
 
 
 def _presence(present: bool, score: float) -> str:
