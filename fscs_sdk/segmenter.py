@@ -1,6 +1,7 @@
 """The assembler: photos and supports in, predictions out."""
 
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,20 @@ from torch import Tensor
 from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.devices import NOT_BY_FORK, choose_device, choose_dtype
 from fscs_sdk.examination import NEGATIVES_PER_CLASS, Examination, Photos, examine
-from fscs_sdk.images import DEFAULT_MAX_PIXELS, ImageSource, close_up, read_image, resize_image, resize_mask
+from fscs_sdk.images import (
+    DEFAULT_MAX_PIXELS,
+    ImageSource,
+    ImageWarning,
+    close_up,
+    read_image,
+    resize_image,
+    resize_mask,
+)
+from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.correlation import Pyramid
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Maps, Protocol, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
+from fscs_sdk.model.squeeze import visible_keys
 from fscs_sdk.prediction import Failure, Prediction
 from fscs_sdk.references.shots import read_shot
 from fscs_sdk.streaming import (
@@ -352,16 +363,33 @@ class FewShotSegmenter:
         made_from = [str(self.network.threshold)]
         for name, one in zip((name for name, class_shots in shots.items() for _ in class_shots), read, strict=True):
             made_from += name, one.content
+        features = self._encode_photos([one.photo for one in read], queries)
+        masks = torch.from_numpy(np.stack([one.mask for one in read]))
+        self._tell_unseen(shots, masks, features[0][0])
         return SupportSet(
             names=tuple(shots),
             class_index=torch.tensor(class_index, device="cpu"),
-            features=self._encode_photos([one.photo for one in read], queries),
-            masks=torch.from_numpy(np.stack([one.mask for one in read])),
+            features=features,
+            masks=masks,
             tagged=torch.tensor([one.tagged for one in read], device="cpu"),
             thresholds=thresholds,
             model=self.identity,
             source=digest(*made_from),
         )
+
+    def _tell_unseen(self, shots: Mapping[str, Sequence[Shot]], masks: Tensor, coarsest: Tensor) -> None:
+        """Warn of objects that lie between the positions of an ASNet's finest grid of keys, level 4's."""
+        if type(self.network.head) is not ASNet or self.network.head.touched:
+            return
+        seen = visible_keys(masks.float(), *coarsest.shape[-2:]).any(dim=1) | ~masks.flatten(1).any(dim=1)
+        labels = [f"shot {n} of class {name!r}" for name, given in shots.items() for n in range(1, len(given) + 1)]
+        for label in (label for label, is_seen in zip(labels, seen.tolist(), strict=True) if not is_seen):
+            warnings.warn(
+                f"the mask of {label} marks so little, or so thin a thing, that this model cannot tell where it is, "
+                "and takes it as if it had no mask: crop the photo around the object, or draw it thicker",
+                ImageWarning,
+                stacklevel=2,
+            )
 
     @overload
     def predict(

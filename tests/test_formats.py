@@ -98,6 +98,13 @@ def test_odd_sizes_get_a_legend_too(size: tuple[int, int]) -> None:
     assert picture.shape[0] > size[0]
 
 
+@pytest.mark.parametrize("size", [(30_000, 8), (200_000, 8), (8, 30_000), (2_000, 120)])
+def test_the_overlay_of_a_slim_photo_stays_in_bounds(size: tuple[int, int]) -> None:
+    picture = overlay(make_prediction(*size, ("dog", "cat"), {"dog": True, "cat": False}))
+    assert picture.shape[0] <= size[0] + 100  # not scaled up
+    assert picture[..., 0].size <= max(2**24, 2 * size[0] * size[1])
+
+
 def test_a_small_photo_is_enlarged_pixel_by_pixel_and_its_edges_stay_thin() -> None:
     mask = np.zeros((8, 8), int)
     mask[2:6, 2:6] = 1

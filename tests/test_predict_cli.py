@@ -122,6 +122,18 @@ def test_a_bad_photo_is_told_and_the_code_is_one(photos, supports, tmp_path):
     assert (len(report["failures"]), report["failed"], report["done_before"]) == (12, 12, 2)
 
 
+def test_a_photo_that_shows_nothing_is_told_by_name(photos, supports, tmp_path, monkeypatch):
+    monkeypatch.setattr("fscs_sdk.cli.predict.SHOWN", 1)
+    for name in ("c.png", "d.png"):
+        Image.new("L", (60, 40)).save(photos / name)
+    result = predict(photos, "--supports", supports, "--out", tmp_path / "out", "--formats", "csv")
+    assert result.exit_code == 0, result.output
+    first, more = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert first.startswith("fscs: warning: ")
+    assert "is black all over" in first
+    assert more == "fscs: 1 more warnings of photos"
+
+
 def test_lists_and_patterns(photos, supports, tmp_path):
     (tmp_path / "list.txt").write_text(f"{photos}/a.jpg\n")
     wanted = ("--supports", supports, "--dry-run", "--json", "--out", tmp_path / "out")

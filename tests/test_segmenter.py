@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.devices import choose_device, choose_dtype, multiplies_bfloat16
+from fscs_sdk.images import ImageWarning
 from fscs_sdk.model.baselines.ablations import UnmaskedASNet
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.prediction import Failure
@@ -943,6 +944,18 @@ def test_encode_takes_thresholds_for_all_or_by_name():
     classes = {"dog": Shot(photo(1)), "cat": Shot(photo(2))}
     assert segmenter.encode(classes, threshold=0.25).thresholds.tolist() == [0.25, 0.25]
     assert segmenter.encode(classes, threshold={"cat": 1}).thresholds.tolist() == [0.5, 1.0]
+
+
+def test_an_object_between_the_models_positions_is_told():
+    image = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), dtype=np.uint8)
+    crack = np.zeros((900, 1200), bool)
+    box = crack.copy()
+    box[200:800, 300:900] = True
+    crack[500:502, 20:1180] = True  # 160 of 288: between the key positions at 143.5 and 179.4
+    model = FewShotSegmenter.from_pretrained(dtype="float32")
+    with pytest.warns(ImageWarning, match=r"shot 2 of class 'crack'.*crop the photo.*draw it thicker"):
+        supports = model.encode({"crack": [Shot(image, box), Shot(image, crack)]})
+    assert supports.masks[1].any()
 
 
 def test_an_object_that_is_small_in_its_photo_is_seen_close_up_where_the_model_says_so():

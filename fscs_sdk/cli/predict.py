@@ -163,8 +163,7 @@ def predict(
             )
         _show_plan(plan, as_json=as_json)
         return
-    with _interrupted(context), _progress_bar() as progress, warnings.catch_warnings(), misuse():
-        warnings.simplefilter("ignore")  # a decoder's remarks on single photos: what matters is an error
+    with _interrupted(context), _progress_bar() as progress, _photos_remarked_on(), misuse():
         summary = predict_folder(
             segmenter,
             given,
@@ -207,6 +206,28 @@ def _interrupted(context: click.Context) -> Iterator[None]:
         context.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _photos_remarked_on() -> Iterator[None]:
+    """What we remark on photos that are answered is told, the first in full; what decoders do is not."""
+    from fscs_sdk.images import ImageWarning
+
+    told = 0
+
+    def tell(message: Warning | str, category: object, filename: str, lineno: int, *_: object) -> None:
+        nonlocal told
+        told += 1
+        if told <= SHOWN:
+            click.echo(f"fscs: warning: {one_line(str(message))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ImageWarning)
+        warnings.showwarning = tell  # for all threads
+        yield
+    if told > SHOWN:
+        click.echo(f"fscs: {told - SHOWN} more warnings of photos", err=True)
 
 
 @contextlib.contextmanager

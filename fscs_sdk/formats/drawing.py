@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
-from math import sqrt
+from math import isqrt, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,11 @@ PALETTE: tuple[Color, ...] = (
 )
 #: Share of the class's colour in its area.
 TINT = 0.45
-#: A picture is scaled up by a whole number until it is at least so wide, for its legend to be readable.
-LEGEND_WIDTH = 240
+#: A small picture is scaled up by a whole number until it is at least so wide, for its legend to be readable; a slim
+#: one no further than to so many pixels, if it has not more of itself. Then the page is wider than the picture.
+LEGEND_WIDTH, SCALED_PIXELS = 240, 4 * 240 * 240
+#: Pixels to which paper beside a slim photo may bring the page.
+LARGEST_PAGE = 2**24
 #: Classes that the legend names; further ones are counted.
 LEGEND_PRESENT, LEGEND_ABSENT = 24, 8
 PAPER, INK, FADED, HAIRLINE = (255, 255, 255), (24, 24, 24), (110, 110, 110), (190, 190, 190)
@@ -67,11 +70,12 @@ def overlay(prediction: Prediction, *, captions: Mapping[str, str] | None = None
         captions: texts of the legend by class name; where there is none, the class's name and score.
 
     Returns:
-        uint8 (H', W', 3): the photo, scaled up by a whole number where it is too narrow for a legend, then the
-        legend's rows.
+        uint8 (H', W', 3): the photo, scaled up by a whole number where it is small, then the legend's rows; paper
+        beside a photo that is slimmer than its legend.
     """
     colors = class_colors(prediction.names)
-    scale = -(-LEGEND_WIDTH // prediction.mask.shape[1])
+    height, width = prediction.mask.shape
+    scale = max(1, min(-(-LEGEND_WIDTH // width), isqrt(SCALED_PIXELS // (height * width))))
     picture = prediction.image.repeat(scale, axis=0).repeat(scale, axis=1)
     mask = prediction.mask.repeat(scale, axis=0).repeat(scale, axis=1)
     seen = [int(number) for number in np.flatnonzero(np.bincount(prediction.mask.ravel())) if number]
@@ -84,8 +88,10 @@ def overlay(prediction: Prediction, *, captions: Mapping[str, str] | None = None
     if numbered:
         for number in seen:
             _stamp(ImageDraw.Draw(sheet), mask == number, number, colors[number - 1], size)
-    legend = _Legend(prediction, colors, captions or {}, numbered=numbered, width=sheet.width, size=size)
-    page = Image.new("RGB", (sheet.width, sheet.height + legend.height), PAPER)
+    roomy = sheet.height * LEGEND_WIDTH <= LARGEST_PAGE
+    page_width = max(sheet.width, LEGEND_WIDTH) if roomy else sheet.width
+    legend = _Legend(prediction, colors, captions or {}, numbered=numbered, width=page_width, size=size)
+    page = Image.new("RGB", (page_width, sheet.height + legend.height), PAPER)
     page.paste(sheet)
     legend.draw(page, sheet.height)
     return np.asarray(page)

@@ -24,6 +24,7 @@ class ASNet(nn.Module):
     def __init__(self, maps: tuple[int, int, int], *, touched: bool = False) -> None:
         super().__init__()
         self.maps = maps
+        self.touched = touched
         self.level4 = nn.ModuleList([AttentiveSqueeze(maps[0], 32, 5, 4), AttentiveSqueeze(32, 128, 3, 2)])
         self.level3 = _pyramid_branch(maps[1])
         self.level2 = _pyramid_branch(maps[2])
