@@ -164,6 +164,7 @@ ROWS = {
         (np.where(BLOB, 0.5, 0.4999), BLOB),
         (np.where(BLOB, 0.8, np.linspace(0, 0.4, WIDTH)), BLOB),
         (torch.from_numpy(BLOB).to(torch.bfloat16), BLOB),
+        (np.where(BLOB, 0.8, np.arange(WIDTH) % 3 * 0.2), BLOB),
         (encode(Image.fromarray(BLOB.astype(np.float32)), "TIFF"), BLOB),
     ],
     "floats that are whole numbers, or class numbers divided by 255": [
@@ -191,6 +192,7 @@ ROWS = {
         (np.zeros(SIZE, np.uint8), ~BLOB & BLOB),
         (encode(np.full(SIZE, 255, np.uint8)), BLOB | ~BLOB),
         (np.full(SIZE, 0.3), ~BLOB & BLOB),
+        (np.full(SIZE, 0.4), ~BLOB & BLOB),
         (encode(palette_image(WHITE)), ~BLOB & BLOB),  # nothing but VOC's void
     ],
     "foreground along nine tenths of the border, around the rest": [
@@ -215,6 +217,7 @@ ROWS = {
         (np.where(BLOB, -1, 0), None),
         (np.where(BLOB, 1, 2), None),
         (np.where(BLOB, 1.0, 2.0), None),
+        (np.where(BLOB, 0.2, np.arange(WIDTH) // 60), None),  # 51 and 255, or 0.2 and 1?
     ],
     "0, a middle grey and 255 in areas: trimaps, half-transparent parts": [
         (TRIMAP, None),
@@ -250,6 +253,7 @@ ROWS = {
         (np.where(BLOB, np.nan, 0), None),
         (np.where(BLOB, np.inf, 0), None),
         (np.where(BLOB, 254.5, 0), None),
+        (np.dstack([BLOB * 1.0] * 3 + [np.where(BLOB, np.nan, 1)]), None),
     ],
     "not of its photo's size; points or boxes": [
         (BLOB[:-1], None),
@@ -418,9 +422,10 @@ def test_a_binary_mask_comes_back_or_is_refused(mask, value):
 
 @quick
 @given(seed=seeds, levels=st.integers(1, 5), channels=st.sampled_from([0, 1, 3, 4]), dtype=st.sampled_from("BHhif?"))
+@example(seed=3839, levels=1, channels=4, dtype="?")
 def test_any_array_is_read_or_refused(seed, levels, channels, dtype):
     generator = np.random.default_rng(seed)
-    values = generator.choice([0, 1, 2, 5, 100, 200, 254, 255, 30000], levels)
+    values = generator.choice([-1, 0, 0, 1, 2, 5, 100, 200, 254, 255, 30000], levels)
     shape = (12, 15, channels) if channels else (12, 15)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)

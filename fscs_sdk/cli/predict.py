@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -215,7 +215,14 @@ def _photos_remarked_on() -> Iterator[None]:
 
     told = 0
 
-    def tell(message: Warning | str, category: object, filename: str, lineno: int, *_: object) -> None:
+    def tell(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         nonlocal told
         told += 1
         if told <= SHOWN:

@@ -92,9 +92,14 @@ def _foreground_of_floats(plane: Plane, name: str) -> Mask:
             "known: pass a bool array, such as `mask > 0` for logits"
         )
     levels = np.clip(np.rint(plane * 255), 0, 255).astype(np.uint8)
-    exact = np.abs(plane * 255 - levels).max() < 1e-3 + 255 * np.finfo(plane.dtype).eps
-    if exact and len(_values(levels)) <= 16:  # what a "to tensor" makes of class numbers: n / 255
-        return _foreground_of_integers(levels, name)
+    if np.abs(plane * 255 - levels).max() < 1e-3 + 255 * np.finfo(plane.dtype).eps:
+        values = _values(levels)
+        numbers, void = values[values != 255], bool(values[-1] == 255)
+        small = 1 < len(values) <= 16 and int(numbers.max()) <= LARGEST_NUMBER * 255
+        if small and void and numbers.max() > NEAR:  # or shares, such as 0.2 and 1
+            raise _several_values(values, f"{name} (in 255ths)")
+        if small or (len(values) == 3 and void):  # n / 255: what a "to tensor" makes of class numbers, and of a trimap
+            return _foreground_of_integers(levels, name)
     marked = plane[plane > 0]
     two_values = 0 < marked.size < plane.size and marked.min() == high
     return np.asarray(plane > 0 if two_values else plane >= 0.5)
@@ -249,8 +254,10 @@ def _foreground_of_palette(image: Image.Image, name: str) -> Mask:
 def _foreground_of_rgba(array: Plane, name: str, *, lossy: bool, remarks: list[str]) -> Mask:
     """Alpha is the mask where it shows a photo or one colour, but not where what it shows is a mask itself."""
     colours, alpha = array[:, :, :3], array[:, :, 3]
+    if alpha.dtype.kind in "if" and not (alpha.min() >= 0 and alpha.max() < np.inf):  # nor NaN
+        raise ImageError(f"{name} has an alpha channel with values below 0, or not finite: pass a bool array")
     opaque = alpha if alpha.dtype.kind == "b" else alpha >= alpha.max() / 2
-    if opaque.all():
+    if opaque.all() or not alpha.any():
         if not alpha.any():
             remarks.append("is transparent all over, so its colours are read")
         return _foreground_of_colours(colours, name, lossy=lossy)
@@ -258,14 +265,10 @@ def _foreground_of_rgba(array: Plane, name: str, *, lossy: bool, remarks: list[s
     shown = _eight_bits(colours)[opaque]
     counts = _colour_counts(shown)
     levels = functools.reduce(np.maximum, shown.T)
-    painted = bool(
-        levels.max() >= 64
-        and levels.min() <= NEAR
-        and ((levels <= NEAR) | (levels >= levels.max() - NEAR)).mean() >= 0.9
-    )
-    if share >= 1 - ERASED and (painted or levels.max() <= NEAR):
-        if not painted:
-            raise ImageError(f"{name} is black with a few transparent pixels: save it without transparency")
+    painted = _is_black_and_bright(levels)
+    if share >= 1 - ERASED and levels.max() <= NEAR:
+        raise ImageError(f"{name} is black with a few transparent pixels: save it without transparency")
+    if share >= 1 - ERASED and painted:
         return _foreground_of_colours(np.where(opaque[..., None], colours, 0), name, lossy=lossy)
     if painted:
         raise ImageError(
@@ -280,6 +283,13 @@ def _foreground_of_rgba(array: Plane, name: str, *, lossy: bool, remarks: list[s
     if alpha.dtype.kind != "b":
         _check_certain(np.rint(alpha * (255 / float(alpha.max()))).astype(np.uint8), name)
     return np.array(opaque)
+
+
+def _is_black_and_bright(levels: NDArray[np.uint8]) -> bool:
+    """Are nine tenths of the levels near 0 or near their peak, and both there: a mask, rather than a photo?"""
+    peak = int(levels.max())
+    ends = (levels <= NEAR) | (levels >= peak - NEAR)
+    return bool(peak >= 64 and levels.min() <= NEAR and ends.mean() >= 0.9)
 
 
 def _eight_bits(colours: Plane) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Levels from black, or from white, within which nothing can be recognised.
-BLANK = 12
+BLANK = 16
 #: A photo whose pixels are all but so many blank shows nothing.
 VISIBLE = 0.001
 #: About so many pixels, evenly spread, are looked at to see whether a photo is blank.
@@ -127,9 +127,9 @@ def _photo_of_array(array: NDArray[Any], name: str, max_pixels: int, remarks: li
             f"{name} holds {array.dtype} values: pass uint8 (0 to 255), uint16 (0 to 65535) or floats from 0 to 1"
         )
     channels = array if array.ndim == 3 else array[:, :, None]
-    if channels.shape[2] == 4:  # alpha is no measure of the colours' depth
+    if channels.shape[2] == 4:  # whose depths may differ
         colours = to_uint8(np.ascontiguousarray(channels[:, :, :3]), name, remarks)
-        alpha = to_uint8(np.ascontiguousarray(channels[:, :, 3:]), name, [], bits=8 * array.dtype.itemsize)
+        alpha = to_uint8(np.ascontiguousarray(channels[:, :, 3:]), name, [])
         return _opaque(Image.fromarray(np.concatenate([colours, alpha], axis=2)), remarks)
     values = to_uint8(channels, name, remarks)
     if values.shape[2] == 1:
