@@ -29,7 +29,7 @@ from fscs_sdk.images import (
 )
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.correlation import Pyramid
-from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Maps, Protocol, infer
+from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Maps, ProtocolName, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.model.squeeze import visible_keys
 from fscs_sdk.prediction import Failure, Prediction
@@ -107,7 +107,7 @@ class FewShotSegmenter:
         name: str,
         device: str | torch.device = "auto",
         dtype: str = "auto",
-        protocol: Protocol | None = None,
+        protocol: ProtocolName | None = None,
         max_memory: int | None = None,
     ) -> None:
         """Wrap a loaded network.
@@ -138,7 +138,7 @@ class FewShotSegmenter:
             raise ValueError(f"max_memory is {max_memory}; it must be a number of bytes above 0, such as 2_000_000_000")
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, network, self.device)
-        self.protocol: Protocol = protocol
+        self.protocol: ProtocolName = protocol
         self.max_memory = MAX_MEMORY if max_memory is None else max_memory
         self.network = network
         for part in network.parts:
@@ -176,7 +176,7 @@ class FewShotSegmenter:
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | None = None,
         local_files_only: bool = False,
-        protocol: Protocol | None = None,
+        protocol: ProtocolName | None = None,
         backbone: str | os.PathLike[str] | None = None,
         max_memory: int | None = None,
     ) -> "FewShotSegmenter":

@@ -10,7 +10,7 @@ from torch import Tensor
 import authors_program
 import reference
 from fscs_sdk.model import ifsl
-from fscs_sdk.model.ifsl import PROTOCOLS, Calibration, Inference, Protocol, infer, merge
+from fscs_sdk.model.ifsl import PROTOCOLS, Calibration, Inference, ProtocolName, infer, merge
 
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 seeds = st.integers(0, 2**31)
@@ -54,7 +54,7 @@ def assert_answers_agree(ours: Inference, theirs: reference.Answer) -> None:
 
 
 @protocols
-def test_one_class_by_hand(protocol: Protocol) -> None:
+def test_one_class_by_hand(protocol: ProtocolName) -> None:
     answer = infer([logits_of([[0.9, 0.2], [0.6, 0.4]])], (2, 2), halves(1), protocol=protocol)
     torch.testing.assert_close(answer.foreground, torch.tensor([[[0.9, 0.2], [0.6, 0.4]]]))
     torch.testing.assert_close(answer.background, torch.tensor([[0.1, 0.8], [0.4, 0.6]]))
@@ -78,7 +78,7 @@ def test_authors_background_is_the_geometric_mean_over_classes() -> None:
 
 
 @protocols
-def test_the_larger_of_two_present_classes_wins_a_pixel(protocol: Protocol) -> None:
+def test_the_larger_of_two_present_classes_wins_a_pixel(protocol: ProtocolName) -> None:
     shots = [logits_of([[0.9, 0.6, 0.1]]), logits_of([[0.7, 0.8, 0.2]])]
     answer = infer(shots, (1, 3), halves(2), protocol=protocol)
     assert answer.present.tolist() == [True, True]
@@ -86,7 +86,7 @@ def test_the_larger_of_two_present_classes_wins_a_pixel(protocol: Protocol) -> N
 
 
 @protocols
-def test_an_absent_class_leaves_its_pixels_to_the_next_best(protocol: Protocol) -> None:
+def test_an_absent_class_leaves_its_pixels_to_the_next_best(protocol: ProtocolName) -> None:
     shots = [logits_of([[0.8, 0.8, 0.1]]), logits_of([[0.6, 0.2, 0.7]])]
     answer = infer(shots, (1, 3), torch.tensor([0.9, 0.5]), protocol=protocol)
     assert answer.present.tolist() == [False, True]
@@ -95,7 +95,7 @@ def test_an_absent_class_leaves_its_pixels_to_the_next_best(protocol: Protocol) 
 
 
 @protocols
-def test_nothing_is_a_normal_answer(protocol: Protocol) -> None:
+def test_nothing_is_a_normal_answer(protocol: ProtocolName) -> None:
     answer = infer([logits_of([[0.4, 0.1]])] * 3, (2, 4), halves(3), protocol=protocol)
     assert answer.present.tolist() == [False] * 3
     assert not answer.mask.any()
@@ -103,14 +103,14 @@ def test_nothing_is_a_normal_answer(protocol: Protocol) -> None:
 
 
 @protocols
-def test_every_class_has_its_own_threshold(protocol: Protocol) -> None:
+def test_every_class_has_its_own_threshold(protocol: ProtocolName) -> None:
     answer = infer([logits_of([[0.4]])] * 3, (1, 1), torch.tensor([0.3, 0.5, 0.39]), protocol=protocol)
     assert answer.present.tolist() == [True, False, True]
 
 
 @protocols
 @pytest.mark.parametrize(("threshold", "present"), [(0.0, True), (0.5, True), (0.5001, False), (1.0, False)])
-def test_reaching_the_threshold_is_enough(protocol: Protocol, threshold: float, present: bool) -> None:
+def test_reaching_the_threshold_is_enough(protocol: ProtocolName, threshold: float, present: bool) -> None:
     even = torch.zeros(1, 2, 2, 2)
     answer = infer([even], (2, 2), torch.tensor([threshold]), protocol=protocol)
     assert answer.present.tolist() == [present]
@@ -188,7 +188,7 @@ def test_half_precision_logits_give_float32_maps() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(seeds, shot_counts, a_protocol, st.integers(0, 2**31))
-def test_equals_the_reference(seed: int, shots: list[int], protocol: Protocol, threshold_seed: int) -> None:
+def test_equals_the_reference(seed: int, shots: list[int], protocol: ProtocolName, threshold_seed: int) -> None:
     logits = random_logits(seed, shots)
     thresholds = torch.rand(len(shots), generator=torch.Generator().manual_seed(threshold_seed))
     answers = {"paper": reference.paper_answer, "authors": reference.authors_answer}
@@ -250,7 +250,7 @@ def test_votes_of_the_authors_decide_over_their_mean() -> None:
 @pytest.mark.parametrize("elements", [1, 30, 100, 10**6])
 @protocols
 def test_bands_of_any_height_give_the_same_answer(
-    elements: int, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+    elements: int, protocol: ProtocolName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits = random_logits(3, [2, 1, 3])
     whole = infer(logits, (23, 7), halves(3), protocol=protocol)
@@ -283,7 +283,7 @@ def test_more_classes_than_a_byte_holds_have_wider_masks() -> None:
 @settings(deadline=None, max_examples=100)
 @given(seeds, shot_counts, a_protocol, st.integers(1, 9), st.integers(1, 9), st.floats(0.01, 100))
 def test_maps_are_probabilities(
-    seed: int, shots: list[int], protocol: Protocol, height: int, width: int, scale: float
+    seed: int, shots: list[int], protocol: ProtocolName, height: int, width: int, scale: float
 ) -> None:
     logits = [shot * scale for shot in random_logits(seed, shots)]
     answer = infer(logits, (height, width), halves(len(shots)), protocol=protocol)
@@ -298,7 +298,7 @@ def test_maps_are_probabilities(
 @settings(deadline=None, max_examples=100)
 @given(seeds, shot_counts, a_protocol, st.data())
 def test_an_absent_class_is_nowhere_in_the_mask(
-    seed: int, shots: list[int], protocol: Protocol, data: st.DataObject
+    seed: int, shots: list[int], protocol: ProtocolName, data: st.DataObject
 ) -> None:
     thresholds = data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(shots), max_size=len(shots)))
     answer = infer(random_logits(seed, shots), (7, 6), torch.tensor(thresholds), protocol=protocol)
@@ -309,7 +309,7 @@ def test_an_absent_class_is_nowhere_in_the_mask(
 @settings(deadline=None, max_examples=60)
 @given(seeds, shot_counts, a_protocol, st.randoms(use_true_random=False))
 def test_permuting_the_classes_permutes_the_answers(
-    seed: int, shots: list[int], protocol: Protocol, shuffler: random.Random
+    seed: int, shots: list[int], protocol: ProtocolName, shuffler: random.Random
 ) -> None:
     logits = random_logits(seed, shots)
     thresholds = torch.rand(len(shots), generator=torch.Generator().manual_seed(seed))
@@ -328,7 +328,7 @@ def test_permuting_the_classes_permutes_the_answers(
 
 @settings(deadline=None, max_examples=60)
 @given(seeds, shot_counts, a_protocol)
-def test_the_order_of_shots_does_not_matter(seed: int, shots: list[int], protocol: Protocol) -> None:
+def test_the_order_of_shots_does_not_matter(seed: int, shots: list[int], protocol: ProtocolName) -> None:
     logits = random_logits(seed, shots)
     straight = infer(logits, (4, 5), halves(len(shots)), protocol=protocol)
     reversed_ = infer([shot.flip(0) for shot in logits], (4, 5), halves(len(shots)), protocol=protocol)
@@ -363,7 +363,7 @@ def test_authors_presence_is_a_count_of_votes(seed: int, shots: list[int], thres
 
 @settings(deadline=None, max_examples=30)
 @given(seeds, st.integers(2, 5), a_protocol)
-def test_repeating_a_shot_changes_nothing(seed: int, times: int, protocol: Protocol) -> None:
+def test_repeating_a_shot_changes_nothing(seed: int, times: int, protocol: ProtocolName) -> None:
     once = random_logits(seed, [1, 1])
     repeated = [once[0].repeat(times, 1, 1, 1), once[1]]
     one, many = (infer(logits, (6, 6), halves(2), protocol=protocol) for logits in (once, repeated))

@@ -14,7 +14,7 @@ from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.fast import cpu as kernels
 from fscs_sdk.model.fast.cpu import attend_by_head
 from fscs_sdk.model.squeeze import (
-    HEADS,
+    ATTENTION_HEADS,
     LARGE_ATTENTION,
     AttentiveSqueeze,
     GroupNorm,
@@ -41,7 +41,7 @@ LAYERS = {
 
 
 def by_head(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
-    return attend_by_head(target, key, value, visible, HEADS)
+    return attend_by_head(target, key, value, visible, ATTENTION_HEADS)
 
 
 def visibility(kind: str, pairs: int, keys: int, generator: torch.Generator) -> Tensor | None:
@@ -138,7 +138,7 @@ def test_attention_equals_the_reference(attention: Attention, kind: str) -> None
     mask = None if visible is None else visible.view(2, 4, 5).float()
     ours = attention(target.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), visible)
     paper = [x.unflatten(4, (2, 3)).permute(0, 1, 4, 5, 2, 3) for x in (target, key, value)]  # (P, C, H, W, h, w)
-    expected = reference.masked_attention(paper[0], paper[1], paper[2], mask, heads=HEADS)
+    expected = reference.masked_attention(paper[0], paper[1], paper[2], mask, heads=ATTENTION_HEADS)
     expected = expected.permute(0, 1, 4, 5, 2, 3).flatten(4).flatten(2, 3)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
@@ -168,7 +168,7 @@ def test_fast_attention_equals_the_plain_one_at_any_shape(
     seed: int, kind: str, pairs: int, width: int, targets: int, keys: int, positions: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    inputs = embeddings(generator, pairs, HEADS * width, targets, keys, positions)
+    inputs = embeddings(generator, pairs, ATTENTION_HEADS * width, targets, keys, positions)
     visible = visibility(kind, pairs, keys, generator)
     plain = output_and_gradients(attend_plainly, inputs, visible)
     fast = output_and_gradients(by_head, inputs, visible)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fscs_sdk.model import squeeze
 from fscs_sdk.model.fast import cuda as triton_kernels
-from fscs_sdk.model.squeeze import HEADS, AttentiveSqueeze, GroupNorm, attend_plainly
+from fscs_sdk.model.squeeze import ATTENTION_HEADS, AttentiveSqueeze, GroupNorm, attend_plainly
 
 #: Pairs, channels, targets, keys, query positions: a partly filled block of targets and of positions; a head of 2, 8
 #: and 3 channels; one key; one target.
@@ -44,10 +44,10 @@ def attentions() -> Iterator[tuple[str, Tensor, Tensor]]:
         seen = torch.rand(pairs, keys) > 0.5
         seen[0] = False  # a support without foreground
         for kind, visible in (("all", None), ("some", seen)):
-            ours = triton_kernels.attend(target, key, value, visible, HEADS)
+            ours = triton_kernels.attend(target, key, value, visible, ATTENTION_HEADS)
             yield f"attend {name}, {kind}", ours, attend_plainly(target, key, value, visible)
         halves = [x.to(torch.float16) for x in (target, key, value)]
-        ours = triton_kernels.attend(*halves, seen, HEADS)
+        ours = triton_kernels.attend(*halves, seen, ATTENTION_HEADS)
         if ours.dtype != torch.float16:
             raise TypeError(f"attention of float16 gives {ours.dtype}")
         plain = attend_plainly(*(x.float() for x in halves), seen)

@@ -14,7 +14,7 @@ from fscs_sdk.checkpoints.tensors import read_tensors, write_tensors
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import BACKBONES
 from fscs_sdk.model.heads import HEADS
-from fscs_sdk.model.ifsl import PROTOCOLS, Protocol
+from fscs_sdk.model.ifsl import PROTOCOLS, ProtocolName
 
 #: Of the description below. A file of a later format asks for an update; one without a number is of the first.
 FORMAT_VERSION = 2
@@ -49,7 +49,7 @@ class HeadConfig:
     adapter: bool = False
     threshold: float = 0.5
     close_up: float = 0.0
-    protocol: Protocol = "paper"
+    protocol: ProtocolName = "paper"
 
 
 @dataclass(frozen=True)

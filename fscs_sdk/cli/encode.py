@@ -17,7 +17,7 @@ from fscs_sdk.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fscs_sdk.model.ifsl import Protocol
+    from fscs_sdk.model.ifsl import ProtocolName
 
 
 @click.command()
@@ -40,7 +40,7 @@ def encode(
     model: str,
     device: str,
     dtype: str,
-    protocol: "Protocol | None",
+    protocol: "ProtocolName | None",
 ) -> None:
     """Encode labelled photos once, into a file for 'fscs predict --supports' and SupportSet.load.
 

@@ -193,7 +193,7 @@ def _load(models: tuple[str, ...], device: str, dtype: str, protocol: str) -> "d
     """The models by their names, or as they were given where two have one name."""
     from typing import cast
 
-    from fscs_sdk.model.ifsl import Protocol
+    from fscs_sdk.model.ifsl import ProtocolName
     from fscs_sdk.segmenter import FewShotSegmenter
 
     if len(set(models)) < len(models):
@@ -201,7 +201,7 @@ def _load(models: tuple[str, ...], device: str, dtype: str, protocol: str) -> "d
     with misuse():
         loaded = {
             given: FewShotSegmenter.from_pretrained(
-                given, device=device, dtype=dtype, protocol=cast(Protocol, protocol)
+                given, device=device, dtype=dtype, protocol=cast(ProtocolName, protocol)
             )
             for given in models
         }

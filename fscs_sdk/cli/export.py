@@ -18,7 +18,7 @@ from fscs_sdk.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fscs_sdk.model.ifsl import Protocol
+    from fscs_sdk.model.ifsl import ProtocolName
 
 
 @click.command()
@@ -39,7 +39,7 @@ def export(
     negatives: Path | None,
     no_calibrate: bool,
     model: str,
-    protocol: "Protocol | None",
+    protocol: "ProtocolName | None",
 ) -> None:
     """Write a model with its supports as one file for ONNX Runtime and others (.onnx), or for torch.export.load (.pt2).
 

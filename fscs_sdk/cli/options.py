@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from fscs_sdk.model.ifsl import Protocol
+    from fscs_sdk.model.ifsl import ProtocolName
     from fscs_sdk.segmenter import FewShotSegmenter
     from fscs_sdk.supports import Shot, SupportSet
 
@@ -97,7 +97,7 @@ def misuse(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]
         raise click.UsageError(one_line(str(error))) from error
 
 
-def load_segmenter(model: str, device: str, dtype: str, protocol: "Protocol | None" = None) -> "FewShotSegmenter":
+def load_segmenter(model: str, device: str, dtype: str, protocol: "ProtocolName | None" = None) -> "FewShotSegmenter":
     """The model of ``--model``, ``--device``, ``--dtype`` and ``--protocol``.
 
     Raises:

@@ -30,7 +30,7 @@ from fscs_sdk.formats import WRITERS
 if TYPE_CHECKING:
     from fscs_sdk.folder import Plan, Record, Summary
     from fscs_sdk.folder.inputs import Inputs
-    from fscs_sdk.model.ifsl import Protocol
+    from fscs_sdk.model.ifsl import ProtocolName
 
 EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 #: Failures that are named on the terminal; the journal has all.
@@ -114,7 +114,7 @@ def predict(
     model: str,
     device: str,
     dtype: str,
-    protocol: "Protocol | None",
+    protocol: "ProtocolName | None",
     overwrite: bool,
     shard: str | None,
     follow_links: bool,

@@ -17,7 +17,8 @@ from fscs_sdk.model.correlation import Pyramid
 SLOPE = 20.0
 #: Where a head without weights is as likely right as wrong: its delta of eq. 2.
 UNDECIDED = 0.5
-LEVELS = 2
+#: How many levels are compared, from the coarsest.
+COARSEST_LEVELS = 2
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def similarity_map(
     similarity: Callable[[Tensor, Tensor, Tensor], Tensor], query: Pyramid, support: Pyramid, mask: Tensor | None
 ) -> Tensor:
     """Mean similarity over the maps of levels 4 and 3, at level 3's resolution: (P, H, W) in [-1, 1]."""
-    size = query[LEVELS - 1][0].shape[-2:]
+    size = query[COARSEST_LEVELS - 1][0].shape[-2:]
     levels = []
-    for query_level, support_level in zip(query[:LEVELS], support[:LEVELS], strict=True):
+    for query_level, support_level in zip(query[:COARSEST_LEVELS], support[:COARSEST_LEVELS], strict=True):
         pairs, _, height, width = support_level[0].shape
         if mask is None:
             weights = torch.ones(pairs, height * width, device=support_level[0].device)

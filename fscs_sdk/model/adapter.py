@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from fscs_sdk.model.backbone import Pyramid
+from fscs_sdk.model.correlation import Pyramid
 
 
 class Adapter(nn.Module):

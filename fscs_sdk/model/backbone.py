@@ -16,13 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fscs_sdk.model.correlation import Pyramid
 from fscs_sdk.model.efficientnet_lite import EfficientNetLite0
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-#: One pyramid: maps (B, C_l, H, W) for each level, coarsest level first, within a level in order of depth.
-Pyramid = tuple[tuple[Tensor, ...], ...]
 
 
 @dataclass(frozen=True)

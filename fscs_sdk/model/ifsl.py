@@ -1,6 +1,6 @@
 """iFSL inference (section 4, eqs. 1-5): shot logits -> foreground maps -> presence, background, mask. Pure functions.
 
-Where the paper and its authors' program differ, both are here: see :class:`Protocol`.
+Where the paper and its authors' program differ, both are here: see :class:`ProtocolName`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Protocol = Literal["paper", "authors"]
+ProtocolName = Literal["paper", "authors"]
 """``paper``: the K logit maps of a class are averaged, then softmax (section 5.1); the background is the mean of
 (1 - Y) (eq. 3). ``authors``: every shot is normalised by itself; a class is present if at least half of its shots say
 so; maps and background are means of log-probabilities. For one way and one shot the two agree up to the
@@ -20,7 +20,7 @@ interpolation between the maps' points, of probabilities here and of their logar
 absent is nowhere in the mask; the authors' program asks the votes for presence and the mean for the mask, so that of
 several shots it may leave pixels of a class that it calls absent."""
 
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ def infer(
     size: tuple[int, int],
     thresholds: Tensor,
     *,
-    protocol: Protocol = "paper",
+    protocol: ProtocolName = "paper",
     calibration: Calibration | None = None,
 ) -> Inference:
     """Answer one query from its shots' logits.

@@ -43,7 +43,7 @@ class FewShotNetwork:
     adapter: Adapter | None = None
     threshold: float = 0.5
     close_up: float = 0.0
-    protocol: ifsl.Protocol = "paper"
+    protocol: ifsl.ProtocolName = "paper"
 
     @property
     def parts(self) -> tuple[nn.Module, ...]:

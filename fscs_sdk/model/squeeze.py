@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fscs_sdk.model.fast.cpu import attend_by_head, has_fused_kernels, is_for_inference, squeeze_for_inference
 from fscs_sdk.model.fast.graph import SeenKeys, attend_to_seen, convolve_volume
 
-HEADS = 8
+ATTENTION_HEADS = 8
 GROUPS = 4
 #: Rows and columns.
 Slices = tuple[slice, slice]
@@ -116,22 +116,24 @@ def attend(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -
         (P, C, T, Q).
     """
     if torch.compiler.is_compiling():
-        return attend_to_seen(target, key, value, visible, HEADS)
+        return attend_to_seen(target, key, value, visible, ATTENTION_HEADS)
     if target.device.type == "cpu" and target.shape[2] * key.shape[2] >= LARGE_ATTENTION:
-        return attend_by_head(target, key, value, visible, HEADS)
+        return attend_by_head(target, key, value, visible, ATTENTION_HEADS)
     if has_fused_kernels(target):
         from fscs_sdk.model.fast import cuda  # loads Triton, which need not be there
 
-        return cuda.attend(target, key, value, visible, HEADS)
+        return cuda.attend(target, key, value, visible, ATTENTION_HEADS)
     return attend_plainly(target, key, value, visible)
 
 
 def attend_plainly(target: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
     """:func:`attend` in the paper's own steps, for any device."""
     pairs, channels, _, positions = target.shape
-    target, key, value = (x.view(pairs, HEADS, channels // HEADS, -1, positions) for x in (target, key, value))
+    target, key, value = (
+        x.view(pairs, ATTENTION_HEADS, channels // ATTENTION_HEADS, -1, positions) for x in (target, key, value)
+    )
     scores = target[:, :, 0, :, None] * key[:, :, 0, None]  # (P, heads, T, S, Q); eq. 10, without 1/sqrt(d)
-    for channel in range(1, channels // HEADS):
+    for channel in range(1, channels // ATTENTION_HEADS):
         scores = torch.addcmul(scores, target[:, :, channel, :, None], key[:, :, channel, None])
     if visible is not None:
         scores = scores.float().masked_fill(~visible[:, None, None, :, None], -1e9)  # float16 ends at 65504
@@ -213,7 +215,7 @@ class AttentiveSqueeze(nn.Module):
         if not isinstance(support_mask, dict):
             visible = None if support_mask is None else visible_keys(support_mask, *grid, touched=self.touched)
             if is_for_inference(correlation):
-                return squeeze_for_inference(self, correlation, visible, heads=HEADS)
+                return squeeze_for_inference(self, correlation, visible, heads=ATTENTION_HEADS)
         target, key, value, shortcut = self._embed(correlation)
         keys, values = key.flatten(2, 3), value.flatten(2, 3)
         if isinstance(support_mask, dict):

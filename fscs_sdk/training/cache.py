@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fscs_sdk.checkpoints.tensors import write_tensors
-from fscs_sdk.model.backbone import Backbone, Pyramid
+from fscs_sdk.model.backbone import Backbone
+from fscs_sdk.model.correlation import Pyramid
 
 
 class FeatureCache:
