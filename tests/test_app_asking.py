@@ -4,10 +4,12 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -255,6 +257,41 @@ def test_asking_can_be_cancelled_and_goes_on(server, client, monkeypatch):
     assert 0 < count < len(stopped["photos"])
     client.patch("/api/asking", json={"run": True}).raise_for_status()
     assert len(server.settled(client)["photos"]) == 9
+
+
+def test_a_request_that_is_given_up_stops_its_work(server, client):
+    client.post("/api/demo").raise_for_status()
+    server.settled(client)
+    with server.client() as other, other.stream("GET", "/api/events") as events:
+        heard = (json.loads(line.removeprefix("data: ")) for line in events.iter_lines() if "data: " in line)
+        with server.client() as impatient, pytest.raises(httpx.ReadTimeout):
+            impatient.get("/take/answers.zip?formats=mask,overlay,npz,labelme,csv", timeout=0.2)
+        client.get("/take/commands?formats=mask", timeout=60).raise_for_status()  # waits for the model's thread
+        client.patch("/api/asking", json={"run": True})
+        exported = []
+        for event in heard:
+            if event["kind"] == "export":
+                exported.append(event["done"])
+            if event["kind"] == "progress":
+                break
+    assert len(exported) < 10
+    assert 9 not in exported
+    assert not list(Path(tempfile.gettempdir()).glob("fscs-*.zip"))
+
+
+def test_photos_of_a_folder_are_picked_and_the_folder_stays_as_it_is(tmp_path, model):
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for name in ("coffee.jpg", "dog.jpg"):
+        (folder / name).write_bytes((PHOTOS / name).read_bytes())
+    with running(tmp_path / "work", model, folder=folder) as server, server.client() as client:
+        offered = client.get("/api/workspace").json()["pickable"]
+        assert [photo["name"] for photo in offered] == ["coffee.jpg", "dog.jpg"]
+        assert client.get(f"/api/photos/{offered[1]['id']}/view?side=320").headers["Content-Type"] == "image/jpeg"
+        client.post("/api/folder", json={"ids": [offered[1]["id"], "nothing"]}).raise_for_status()
+        assert [photo["name"] for photo in client.get("/api/workspace").json()["photos"]] == ["dog.jpg"]
+        assert client.delete(f"/api/photos/{offered[0]['id']}").status_code == 400
+    assert sorted(path.name for path in folder.iterdir()) == ["coffee.jpg", "dog.jpg"]
 
 
 def test_maps_that_would_not_fit_are_refused_before_they_are_made(server, client, monkeypatch):

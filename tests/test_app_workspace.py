@@ -18,8 +18,8 @@ from fscs_sdk.app.names import class_name, photo_name
 from fscs_sdk.app.runlengths import decode_runs, encode_runs
 from fscs_sdk.app.server import workspace_at
 from fscs_sdk.app.workspace import Settings, UnknownPhotoError, Workspace
-from fscs_sdk.images.endings import PHOTO_ENDINGS
 from fscs_sdk.images import read_image, read_mask
+from fscs_sdk.images.endings import PHOTO_ENDINGS
 from fscs_sdk.references.folders import read_support_folder
 
 

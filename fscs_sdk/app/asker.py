@@ -232,18 +232,20 @@ class Asker:
         self._tell_problem(None)
         waiting = [query for query in queries if self._is_due(query)]
         waiting.sort(key=lambda query: self.answers[query.id].doubt() if query.id in self.answers else 2.0)
-        begun, total = time.monotonic(), len(waiting)
-        for done in range(total):
+        begun, todo = time.monotonic(), len(waiting)
+        fresh = len(queries) - todo
+        for done in range(todo):
             rate = done / (time.monotonic() - begun) if done else 0.0
-            self._show_progress(done, total, rate, running=True)
+            self._show_progress(fresh + done, len(queries), rate, running=True)
             if not self._may_go_on():
                 break
             place = next((i for i, query in enumerate(waiting) if query.id == self._wanted), len(waiting) - 1)
             query = waiting.pop(place)
             self.answers[query.id] = answer = self._answer(query, supports)
             self.events.publish("answer", id=query.id, answer=asdict(answer), doubt=answer.doubt())
-        answered = total - len(waiting)
-        self._show_progress(answered, total, answered / max(1e-6, time.monotonic() - begun), running=False)
+        answered = todo - len(waiting)
+        rate = answered / max(1e-6, time.monotonic() - begun)
+        self._show_progress(fresh + answered, len(queries), rate, running=False)
 
     def _examining(self, done: int, total: int) -> None:
         with self._wake:

@@ -69,10 +69,21 @@ export const links = {
   maps: (id, version) => photo(id, `/maps?v=${encodeURIComponent(version)}`),
 };
 
-/** Calls `tell(event)` for everything that happens, and `again()` whenever the connection is there anew. */
+/**
+ * Calls `tell(event)` for everything that happens, and `again()` whenever the connection is there anew. A window that
+ * nobody sees does not listen: browsers have but six connections for all windows of a server.
+ */
 export function listen(tell, again, lost) {
-  const source = new EventSource("/api/events");
-  source.addEventListener("open", again);
-  source.addEventListener("error", lost);
-  source.addEventListener("message", (message) => tell(JSON.parse(message.data)));
+  let source = null;
+  const open = () => {
+    source = new EventSource("/api/events");
+    source.addEventListener("open", again);
+    source.addEventListener("error", lost);
+    source.addEventListener("message", (message) => tell(JSON.parse(message.data)));
+  };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) source?.close();
+    else if (!source || source.readyState === EventSource.CLOSED) open();
+  });
+  open();
 }

@@ -138,6 +138,7 @@ class Editor {
       type: "range", min: 1, max: 300, value: this.size, ariaLabel: "Size of the brush in pixels", oninput: () => this.#resize(Number(this.sizing.value)),
     });
     this.saving = h("button", { type: "button", class: "primary", onclick: () => this.#save() }, "Save example");
+    this.discarding = h("button", { type: "button", class: "quiet", hidden: !this.#keptAs, onclick: () => this.#discard() }, "Discard draft");
     const importing = h("input", { type: "file", accept: "image/*", hidden: true, ariaLabel: "Mask file", onchange: () => this.#import(importing) });
     this.element = dialog(
       { class: "editor", ariaLabel: `Mark ${this.photo.name}` },
@@ -159,6 +160,7 @@ class Editor {
         h("label", { class: "size" }, h("span", {}, "Size"), this.sizing),
         h("button", { type: "button", class: "quiet", onclick: () => importing.click() }, "Import a mask"),
         importing,
+        this.discarding,
         h("button", { type: "button", class: "quiet", onclick: () => this.#tag() }, "Add without outline"),
         h("button", { type: "button", class: "quiet", onclick: () => this.#none() }, "None of these"),
       ),
@@ -374,6 +376,7 @@ class Editor {
       ({ version: this.#version } = await this.#saving);
       this.#keptAs = name;
       this.state.textContent = "Draft kept";
+      this.discarding.hidden = false;
     } catch (error) {
       this.state.textContent = "Not saved";
       if (error.status === 409) this.#conflict(name);
@@ -419,6 +422,11 @@ class Editor {
     }
     await this.#saving?.catch(() => {});
     await this.#finish(() => api.setShot(this.photo.id, this.name, this.mask.runs()));
+  }
+
+  async #discard() {
+    await this.#saving?.catch(() => {});
+    await this.#finish(async () => {});
   }
 
   async #tag() {

@@ -110,7 +110,7 @@ function drawProgress(home) {
   const time = left > 90 ? `${Math.round(left / 60)} min left` : left ? `${left} s left` : "";
   const act = async (run) => (await import("./api.js")).api.run(run);
   if (progress.running) {
-    const words = progress.total ? [`Asking ${progress.done} of ${progress.total}`, progress.rate && `${progress.rate.toFixed(1)} a second`, time] : ["Looking at the examples"];
+    const words = progress.total ? [`${progress.done} of ${progress.total} asked`, progress.rate && `${progress.rate.toFixed(1)}/s`, time] : ["Looking at the examples"];
     if (progress.examining) words.splice(0, words.length, `Examining the examples: ${progress.done} of ${progress.total} pairs`);
     home.replaceChildren(
       h("progress", { max: Math.max(1, progress.total), value: progress.total ? progress.done : null, ariaLabel: "Photos asked" }),

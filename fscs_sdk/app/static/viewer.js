@@ -33,7 +33,7 @@ class Viewer {
     const step = (by, name, label) => h("button", { type: "button", class: "quiet", ariaLabel: label, title: label, onclick: () => this.step(by) }, icon(name));
     this.element = dialog(
       { class: "viewer" },
-      h("header", {}, h("button", { type: "button", class: "quiet", ariaLabel: "Close", title: "Close (Esc)", onclick: () => this.element.close() }, icon("close")), this.title, step(-1, "left", "Photo before"), step(1, "right", "Next photo")),
+      h("header", {}, h("button", { type: "button", class: "quiet", ariaLabel: "Close", title: "Close (Esc)", onclick: () => this.element.close() }, icon("close")), this.title, h("button", { type: "button", class: "quiet small", title: "Ask this photo no more", onclick: () => this.#remove() }, "Remove photo"), step(-1, "left", "Photo before"), step(1, "right", "Next photo")),
       this.stage,
       this.side,
     );
@@ -181,6 +181,21 @@ class Viewer {
             h("span", { class: "shot" }, h("img", { src: links.view(shot.id, 320), alt: shot.name }), shot.mask ? h("img", { class: "areas", src: links.areas(shot.id, 320, shot.mask), alt: "" }) : null))),
         )),
     );
+  }
+
+  async #remove() {
+    const { id } = this;
+    const at = this.ids.indexOf(id);
+    this.ids = this.ids.filter((other) => other !== id);
+    const removed = await attempt(() => api.remove(id));
+    if (!removed) return;
+    const next = this.ids[Math.min(at, this.ids.length - 1)];
+    if (next === undefined) this.element.close();
+    else {
+      this.id = next;
+      this.#show();
+    }
+    await attempt(() => store.refresh());
   }
 
   #choose(layer) {
