@@ -26,7 +26,8 @@ def bilinear(size: int, side: int) -> np.ndarray:
 
 maps = bilinear(image.height, foreground.shape[2]) @ foreground[0] @ bilinear(image.width, foreground.shape[3]).T
 shown = np.where(present[0][:, None, None], maps, -1)  # a class that is absent is nowhere in the mask
-background = 1 - (maps.mean(axis=0) if about["background"] == "1 - mean" else shown.max(axis=0).clip(0))
+counted = maps if about["background"] == "1 - mean" else maps[present[0]]
+background = 1 - counted.sum(axis=0) / max(1, len(counted))
 mask = np.where(shown.max(axis=0) >= background, shown.argmax(axis=0) + 1, 0)
 for name, score, there in zip(about["names"], scores[0], present[0], strict=True):
     print(f"{name}: {'present' if there else 'absent'} ({score:.2f})")

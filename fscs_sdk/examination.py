@@ -192,7 +192,7 @@ class Photos:
 
 
 @dataclass(frozen=True, eq=False)
-class Settings:
+class ClassSettings:
     """What is set for N classes: eq. 2's ``thresholds`` (N,), and a ``calibration``, None where nothing is changed."""
 
     thresholds: Tensor
@@ -228,7 +228,7 @@ def examine(
     delta: float,
     negatives_per_class: int = NEGATIVES_PER_CLASS,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[Examination, Settings]:
+) -> tuple[Examination, ClassSettings]:
     """Ask the photos about each other, and set thresholds and offsets by what they say.
 
     Every shot is asked with at most ten others of its class, and for a class at most ``negatives_per_class`` photos of
@@ -283,17 +283,17 @@ def examine(
 
 def _settings(
     evidence: Sequence[Evidence], presences: Sequence[Presence], offsets: Sequence[float], delta: float
-) -> Settings:
+) -> ClassSettings:
     def numbers(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device="cpu")
 
     pairs = list(zip(evidence, presences, strict=True))
     thresholds = numbers([EVEN if one.enough else delta for one in evidence])
     if not any(one.enough for one in evidence):
-        return Settings(thresholds, None)
+        return ClassSettings(thresholds, None)
     cuts = numbers([presence.cut if one.enough else 0.0 for one, presence in pairs])
     slopes = numbers([presence.slope if one.enough else 1.0 for one, presence in pairs])
-    return Settings(thresholds, Calibration(numbers(offsets), cuts, slopes))
+    return ClassSettings(thresholds, Calibration(numbers(offsets), cuts, slopes))
 
 
 # ---- What is asked ---------------------------------------------------------------------------------------------------

@@ -102,15 +102,15 @@ def metadata(model: "FewShotSegmenter", supports: SupportSet) -> dict[str, str]:
 
     ``names`` of the classes, in the order of the outputs; ``thresholds`` of presence by name; ``side`` in pixels;
     ``resize``, how photos are brought there; ``background``, what ``foreground`` at a photo's size is compared with to
-    make a mask: ``1 - mean`` over all classes or, calibrated, ``1 - max`` over those that are present (a tie is the
-    class's); ``model``; ``fscs_sdk``, the version that exported it.
+    make a mask: ``1 - mean`` over all classes or, calibrated, ``1 - mean of present`` ones, and 1 where none is (a tie
+    is the class's); ``model``; ``fscs_sdk``, the version that exported it.
     """
     about = {
         "names": list(supports.names),
         "thresholds": dict(zip(supports.names, supports.thresholds.tolist(), strict=True)),
         "side": model.network.input_side,
         "resize": "Pillow BILINEAR to (side, side)",
-        "background": "1 - mean" if supports.calibration is None else "1 - max",
+        "background": "1 - mean" if supports.calibration is None else "1 - mean of present",
         "model": supports.model,
         "fscs_sdk": version("fscs-sdk"),
     }

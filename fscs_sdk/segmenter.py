@@ -317,7 +317,6 @@ class FewShotSegmenter:
         wholes = [one.whole for one in read] + [resize_image(image, self.network.input_side) for image in others]
         queries: list[Pyramid] = []
         encoded = self._encode_shots(shots, thresholds, read, queries)
-        near = self._near(encoded)
         kept = {index: query for index, query in enumerate(queries) if read[index].photo is read[index].whole}
         latest: dict[int, Pyramid] = {}  # of the photos that are not kept, the one that is being asked
 
@@ -326,8 +325,7 @@ class FewShotSegmenter:
             if query is None:
                 latest.clear()
                 query = latest[photo] = self._encode_inputs(self._to_input([wholes[photo]]), [(0, 0)])[0].pyramid
-            logits = self._pair_logits(query, near, torch.tensor(asked, device="cpu"))
-            return run(lambda: (logits[:, 1].float() - logits[:, 0].float()).cpu())
+            return self._ask(query, encoded, asked)
 
         photos = Photos(
             names=encoded.names,
@@ -650,6 +648,18 @@ class FewShotSegmenter:
                 )
 
         return run(conclude) if self.device.type == "cpu" else conclude()
+
+    def ask(self, query: EncodedQuery, supports: SupportSet, shots: Sequence[int]) -> Tensor:
+        """What single shots, numbered in the set's order, find in a query: foreground minus background logits.
+
+        Returns:
+            float32 (P, h, w) on the CPU, before anything is averaged or calibrated.
+        """
+        return self._ask(query.pyramid, supports, shots)
+
+    def _ask(self, query: Pyramid, supports: SupportSet, shots: Sequence[int]) -> Tensor:
+        logits = self._pair_logits(query, self._near(supports), torch.tensor(shots, device="cpu")).float()
+        return (logits[:, 1] - logits[:, 0]).cpu()
 
     def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> Tensor:
         """(P, 2, h, w) of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``."""

@@ -15,6 +15,7 @@ from conftest import SHARED, photo
 from fscs_sdk.evaluation.benchmark import Settings, pairs_of
 from fscs_sdk.evaluation.datasets import BENCHMARKS
 from fscs_sdk.evaluation.datasets.coco20i import Coco20i
+from fscs_sdk.evaluation.datasets.domains import Domains
 from fscs_sdk.evaluation.datasets.fss import FSS1000
 from fscs_sdk.evaluation.datasets.labels import UNKNOWN, classes_in, read_labels
 from fscs_sdk.evaluation.datasets.lists import SplitLists
@@ -386,6 +387,7 @@ def test_every_benchmark_opens_its_layout(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     makers = {"pascal-5i": make_pascal, "coco-20i": make_coco, "fss-1000": make_fss, "folder": make_folder}
     makers["voc-animals"] = make_folder
+    makers["domains"] = lambda data: make_folder(data / "one")
     assert makers.keys() == BENCHMARKS.keys()
     for name, make in makers.items():
         make(tmp_path / name)
@@ -396,3 +398,52 @@ def test_every_benchmark_opens_its_layout(tmp_path: Path) -> None:
         for photo_id, number in data.pairs("val", fold):
             assert data.image(photo_id).shape[:2] == data.labels(photo_id).shape
             assert number in data.names
+
+
+# ------------------------------------------------------------------------------------------------ a folder of folders
+
+
+@pytest.fixture
+def domains(tmp_path: Path) -> Path:
+    """Two sets of one class and two of two; class ids are not in order, and one photo has an unknown border."""
+    for folder, names in {
+        "a": {"1": "x"},
+        "b": {"7": "y", "3": "z"},
+        "c": {"1": "x"},
+        "d": {"2": "u", "9": "v"},
+    }.items():
+        for part in ("images", "masks"):
+            (tmp_path / folder / part).mkdir(parents=True)
+        (tmp_path / folder / "classes.json").write_text(json.dumps(names))
+        for number in names:
+            mask = np.zeros((10, 12), np.uint8)
+            mask[2:5] = int(number)
+            mask[9] = 255
+            Image.fromarray(mask).save(tmp_path / folder / "masks" / f"p{number}.png")
+            Image.fromarray(
+                np.arange(360, dtype=np.uint16).reshape(10, 12, 3).astype(np.uint8) + np.uint8(number)
+            ).save(tmp_path / folder / "images" / f"p{number}.png")
+    (tmp_path / "notes.txt").write_text("not a set")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def test_domains_are_folds_and_those_of_one_class_are_one(domains: Path) -> None:
+    dataset = Domains(domains)
+    assert dataset.names == {1: "a/x", 2: "b/z", 3: "b/y", 4: "c/x", 5: "d/u", 6: "d/v"}
+    assert dataset.folds == (0, 1, 2)
+    assert [dataset.folders_of(fold) for fold in dataset.folds] == [("b",), ("d",), ("a", "c")]
+    assert dataset.pairs("val", 0) == [("b/p3", 2), ("b/p7", 3)]
+    assert dataset.pairs("val", 2) == [("a/p1", 1), ("c/p1", 4)]
+    labels = dataset.labels("b/p7")
+    assert set(np.unique(labels)) == {0, 3, UNKNOWN}
+    assert (dataset.labels("c/p1")[2:5] == 4).all()
+    assert dataset.image("d/p9")[0, 0, 0] == 9
+    assert not dataset.has_training_lists
+
+
+def test_domains_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no folder with images, masks and classes\.json"):
+        Domains(tmp_path)
+    with pytest.raises(ValueError, match="domains have no lists"):
+        Domains(tmp_path, tmp_path)

@@ -20,6 +20,7 @@ from fscs_sdk.evaluation import benchmark
 from fscs_sdk.evaluation.answers import answers
 from fscs_sdk.evaluation.benchmark import Settings, describe, evaluate
 from fscs_sdk.evaluation.datasets import BENCHMARKS, LabelFolder
+from fscs_sdk.evaluation.episodes import EpisodeSampler
 from fscs_sdk.evaluation.metrics import Interval, Metrics, Summary
 from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.evaluation.results import Result, header, rows, write_results
@@ -164,6 +165,69 @@ def test_every_model_is_measured_at_its_own_threshold(model: FewShotSegmenter, d
     assert results[0].summary.exact_ratio + results[1].summary.exact_ratio == 100  # one is right where the other is not
 
 
+# -------------------------------------------------------------------------------------------- calibrated
+
+
+def test_calibrated_rows_stand_beside_the_papers_and_leave_them_as_they_are(
+    model: FewShotSegmenter, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, dataset = {"plain": plain(model, 0.6)}, LabelFolder(data)
+    given = []
+    calibrated = EncodedPhotos.calibrated
+
+    def noted(self: EncodedPhotos, segmenter: Any, episode: Any, negatives: Any) -> Any:
+        supports = calibrated(self, segmenter, episode, negatives)
+        given.append((episode, negatives, supports))
+        return supports
+
+    monkeypatch.setattr(EncodedPhotos, "calibrated", noted)
+    results = {}
+    for settings in (Settings(shots=2, episodes=4), Settings(shots=2, episodes=4, calibrate=True, negatives=1)):
+        recorded = describe(own, dataset, settings, benchmark="folder", folds=[1], baselines=False)
+        assert recorded["calibrate"] == settings.calibrate
+        found = evaluate(own, dataset, settings, folds=[1], baselines=False, recorded=recorded)
+        results[settings.calibrate] = {result.label: result.to_dict() for result in found}
+    assert list(results[False]) == ["plain"]
+    assert list(results[True]) == ["plain", "plain, calibrated"]
+    assert results[True]["plain"] == results[False]["plain"]
+    assert len(given) == 4
+    for episode, negatives, supports in given:
+        assert supports.calibration is not None
+        assert [one.negatives for one in supports.examination.classes] == [1]
+        for negative in negatives:
+            assert negative not in (episode.query, *episode.supports[0])
+            assert not np.isin(dataset.labels(negative), episode.classes).any()
+
+
+def test_what_an_evaluation_calibrates_is_what_encode_does(model: FewShotSegmenter, data: Path) -> None:
+    segmenter, dataset = plain(model, 0.6), LabelFolder(data)
+    episode = EpisodeSampler(dataset.pairs("val", 1), ways=2, shots=2).episode(3)
+    found = EncodedPhotos(segmenter, dataset).calibrated(segmenter, episode, ["8_3"])
+    given = {
+        str(number): [Shot(dataset.image(photo), dataset.labels(photo) == number) for photo in photos]
+        for number, photos in zip(episode.classes, episode.supports, strict=True)
+    }
+    expected = segmenter.encode(given, calibrate=True, negatives=[dataset.image("8_3")])
+    assert found.examination.pairs == expected.examination.pairs
+    for one, other in zip(found.examination.shots, expected.examination.shots, strict=True):
+        assert (one.name, one.shot, one.claimed_by, one.shows) == (
+            other.name,
+            other.shot,
+            other.claimed_by,
+            other.shows,
+        )
+        assert (one.score, one.iou) == pytest.approx((other.score, other.iou), abs=1e-3)
+    for name in ("offsets", "cuts", "slopes"):  # photos pass the backbone in other batches, which rounds otherwise
+        torch.testing.assert_close(
+            getattr(found.calibration, name), getattr(expected.calibration, name), atol=1e-2, rtol=0
+        )
+
+
+def test_negatives_without_calibration_are_refused() -> None:
+    with pytest.raises(ValueError, match="negatives serve to calibrate"):
+        Settings(negatives=3)
+
+
 # ----------------------------------------------------------------------------------------------- going on
 
 
@@ -214,9 +278,9 @@ def test_an_interrupted_evaluation_goes_on_and_ends_the_same(
     measured = []
     measure = benchmark._measure
 
-    def counted(methods: Any, episode: Any, settings: Any) -> Any:
+    def counted(methods: Any, episode: Any, negatives: Any, settings: Any) -> Any:
         measured.append(episode)
-        return measure(methods, episode, settings)
+        return measure(methods, episode, negatives, settings)
 
     monkeypatch.setattr(benchmark, "_measure", counted)
     assert resumable(model, data, out) == undisturbed

@@ -433,15 +433,14 @@ def test_an_absent_class_more_changes_neither_mask_nor_background(seed: int, sho
 
 @settings(deadline=None, max_examples=40)
 @given(seeds, shot_counts)
-def test_calibrated_a_class_is_where_it_alone_would_be_or_a_likelier_one_is(seed: int, shots: list[int]) -> None:
+def test_calibrated_equation_3_is_the_mean_over_the_classes_that_are_present(seed: int, shots: list[int]) -> None:
     logits, ways = random_logits(seed, shots), len(shots)
-    found = Calibration(*(torch.zeros(ways) for _ in range(2)), torch.ones(ways))
+    found = calibration([0.0] * ways, [0.0] * ways, [1.0] * ways)
     answer = infer(logits, (6, 7), halves(ways), calibration=found)
-    for way, one in enumerate(logits, start=1):
-        alone = infer([one], (6, 7), halves(1), calibration=calibration([0.0], [0.0], [1.0]))
-        claimed = alone.mask == 1
-        assert bool((answer.mask[claimed] > 0).all())
-        assert bool(claimed[answer.mask == way].all())
+    shown = answer.foreground[answer.present]
+    expected = 1 - shown.mean(dim=0) if len(shown) else torch.ones(6, 7)
+    torch.testing.assert_close(answer.background, expected)
+    torch.testing.assert_close(answer.foreground, infer(logits, (6, 7), halves(ways)).foreground)
 
 
 def test_nothing_present_is_all_background() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "--benchmark",
-    type=click.Choice(["voc-animals", "pascal-5i", "coco-20i", "fss-1000", "folder"]),
+    type=click.Choice(["voc-animals", "pascal-5i", "coco-20i", "fss-1000", "folder", "domains"]),
     default="voc-animals",
     show_default=True,
     help="The layout of --data, and what is asked of it.",
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     required=True,
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="voc-animals, folder: images/, masks/, classes.json, splits/; pascal-5i: VOC2012; coco-20i: COCO 2014.",
+    help="voc-animals, folder: images/, masks/, classes.json, splits/; domains: folders of those; pascal-5i: VOC2012; "
+    "coco-20i: COCO 2014.",
 )
 @click.option(
     "--splits",
@@ -52,6 +53,16 @@ if TYPE_CHECKING:
 @click.option("--episodes", default=1000, show_default=True, type=click.IntRange(min=1), help="For each fold.")
 @click.option("--ways", default=1, show_default=True, type=click.IntRange(min=1), help="N, classes asked for.")
 @click.option("--shots", default=1, show_default=True, type=click.IntRange(min=1), help="K, supports of each class.")
+@click.option(
+    "--calibrate", is_flag=True, help="Measure each model also with thresholds and offsets from the supports."
+)
+@click.option(
+    "--negatives",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Photos with none of the classes that calibration gets, at most.",
+)
 @click.option("--weak", is_flag=True, help="Withhold the supports' masks: class tags only.")
 @click.option(
     "--threshold",
@@ -96,6 +107,8 @@ def evaluate(
     episodes: int,
     ways: int,
     shots: int,
+    calibrate: bool,
+    negatives: int,
     weak: bool,
     thresholds: tuple[float, ...],
     split: str,
@@ -140,6 +153,8 @@ def evaluate(
             episodes=episodes,
             split=cast(running.Split, split),
             weak=weak,
+            calibrate=calibrate,
+            negatives=negatives,
             thresholds=thresholds,
             minimum_photos=usual.minimum_photos if min_photos is None else min_photos,
         )
@@ -154,6 +169,7 @@ def evaluate(
     )
     title = f"{benchmark}, {split} lists, {ways}-way {shots}-shot, {episodes} episodes a fold, protocol {protocol}"
     title += f"{'' if task == 'fs-cs' else f', {task}'}{', class tags' if weak else ''}"
+    title += f", {negatives} negatives" if negatives else ""
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         tasks = {
             fold: progress.add_task(benchmark if fold is None else f"{benchmark}, fold {fold}", total=episodes)

@@ -33,7 +33,7 @@ def answers(
     - ``fs-c``: the class with the highest score is present, and no other (section 6.2, "Robustness").
 
     Args:
-        thresholds: delta of eq. 2, for ``fs-cs``.
+        thresholds: delta of eq. 2, for ``fs-cs``; none: the supports' own.
 
     Raises:
         ValueError: ``fs-s`` by the authors' protocol with several classes.
@@ -53,6 +53,9 @@ def answers(
 def _by_threshold(
     segmenter: FewShotSegmenter, query: EncodedQuery, supports: SupportSet, thresholds: Sequence[float]
 ) -> list[Answer]:
+    if supports.calibration is not None or not thresholds:  # the background depends on who is present
+        sets = [supports.with_thresholds(threshold) for threshold in thresholds] or [supports]
+        return [_arrays(one.present, one.mask) for one in (segmenter.infer(query, each) for each in sets)]
     answer = segmenter.infer(query, supports.with_thresholds(thresholds[0]))
     found = [_arrays(answer.present, answer.mask)]
     for threshold in thresholds[1:]:

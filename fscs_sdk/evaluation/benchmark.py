@@ -46,6 +46,9 @@ class Settings:
         weak: supports are class tags: their masks are withheld.
         thresholds: delta of eq. 2; for ``fs-cs`` every method is measured at each of them, () is its own.
         minimum_photos: classes with fewer photos in a list are not asked for.
+        calibrate: measure every model also with its supports calibrated, beside the paper's rule.
+        negatives: photos without any of the N classes that calibration is given, at most; fewer where the list has not
+            so many.
 
     Raises:
         ValueError: settings that do not go together.
@@ -59,8 +62,12 @@ class Settings:
     weak: bool = False
     thresholds: tuple[float, ...] = ()
     minimum_photos: int = 1
+    calibrate: bool = False
+    negatives: int = 0
 
     def __post_init__(self) -> None:
+        if self.negatives and not self.calibrate:
+            raise ValueError("negatives serve to calibrate; calibrate too, or leave them out")
         if self.task == "fs-c" and self.ways < 2:
             raise ValueError("fs-c asks which one of N classes is there, which needs ways=2 or more")
         if self.thresholds and self.task != "fs-cs":
@@ -77,6 +84,15 @@ class Settings:
     def thresholds_of(self, segmenter: FewShotSegmenter) -> list[float]:
         """The thresholds that a method is measured at; none for a task without."""
         return (list(self.thresholds) or [segmenter.network.threshold]) if self.task == "fs-cs" else []
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is measured: a model, the photos that were encoded for it, and whether its supports are calibrated."""
+
+    segmenter: FewShotSegmenter
+    photos: EncodedPhotos
+    calibrated: bool = False
 
 
 def evaluate(
@@ -118,7 +134,11 @@ def evaluate(
     results = []
     with open_journal(out, recorded) as journal:
         for fold in folds:
-            methods = {name: (segmenter, photos[name]) for name, segmenter in segmenters.items()}
+            methods = {}
+            for name, segmenter in segmenters.items():
+                methods[name] = Method(segmenter, photos[name])
+                if settings.calibrate:
+                    methods[f"{name}, calibrated"] = Method(segmenter, photos[name], calibrated=True)
             if baselines:
                 methods |= _baselines(bases, fold, settings, journal)
             results += _evaluate_fold(methods, dataset, fold, settings, journal, advance)
@@ -178,20 +198,21 @@ def _held_out(dataset: Dataset, fold: int | None) -> Pairs:
 
 
 def _evaluate_fold(
-    methods: Mapping[str, tuple[FewShotSegmenter, EncodedPhotos]],
+    methods: Mapping[str, Method],
     dataset: Dataset,
     fold: int | None,
     settings: Settings,
     journal: Journal,
     advance: Callable[[int | None], object],
 ) -> list[Result]:
-    sampler = EpisodeSampler(
-        pairs_of(dataset, fold, settings), ways=settings.ways, shots=settings.shots, task=settings.task
-    )
+    pairs = pairs_of(dataset, fold, settings)
+    sampler = EpisodeSampler(pairs, ways=settings.ways, shots=settings.shots, task=settings.task)
     table = {(name, delta): Metrics() for name in methods for delta in settings.deltas}
     for index in range(settings.episodes):
         if (fold, index) not in journal.episodes:
-            journal.add_episode(fold, index, _measure(methods, sampler.episode(index), settings))
+            episode = sampler.episode(index)
+            negatives = _negatives(dataset, pairs, episode, settings.negatives)
+            journal.add_episode(fold, index, _measure(methods, episode, negatives, settings))
         for metrics, counts in zip(table.values(), journal.episodes[fold, index], strict=True):
             metrics.add(counts)
         advance(fold)
@@ -201,21 +222,41 @@ def _evaluate_fold(
     ]
 
 
+def _negatives(dataset: Dataset, pairs: Pairs, episode: Episode, count: int) -> list[str]:
+    """Photos of the list, neither query nor supports, that show none of the episode's classes; a hash chooses them."""
+    used = {episode.query, *(photo for photos in episode.supports for photo in photos)}
+    listed = sorted(
+        {photo for photo, _ in pairs} - used, key=lambda photo: sha256(f"{episode} {photo}".encode()).digest()
+    )
+    found: list[str] = []
+    for photo in listed:
+        if len(found) == count:
+            break
+        if not np.isin(dataset.labels(photo), episode.classes).any():
+            found.append(photo)
+    return found
+
+
 def _measure(
-    methods: Mapping[str, tuple[FewShotSegmenter, EncodedPhotos]], episode: Episode, settings: Settings
+    methods: Mapping[str, Method], episode: Episode, negatives: Sequence[str], settings: Settings
 ) -> list[Counts]:
     """One episode's counts: of each method one for each threshold."""
     counts = []
-    for segmenter, photos in methods.values():
+    for method in methods.values():
+        segmenter, photos = method.segmenter, method.photos
+        if method.calibrated:
+            supports, thresholds = photos.calibrated(segmenter, episode, negatives), list(settings.thresholds)
+        else:
+            supports, thresholds = photos.supports(episode), settings.thresholds_of(segmenter)
         target, presence = episode_target(photos.labels(episode.query), episode.classes, segmenter.protocol)
         if settings.task == "fs-c":  # the list says which one it is; a second one may hide in the photo's corner
             presence = np.array([number == episode.query_class for number in episode.classes])
         found = answers(
             segmenter,
             photos.query(episode.query),
-            photos.supports(episode),
+            supports,
             task=settings.task,
-            thresholds=settings.thresholds_of(segmenter),
+            thresholds=thresholds,
         )
         counts += [
             Metrics().update(
@@ -254,7 +295,7 @@ def _bases(photos: EncodedPhotos) -> dict[str, EncodedPhotos]:
 
 def _baselines(
     bases: Mapping[str, EncodedPhotos], fold: int | None, settings: Settings, journal: Journal
-) -> dict[str, tuple[FewShotSegmenter, EncodedPhotos]]:
+) -> dict[str, Method]:
     methods = {f"{name}{added}": (one, photos) for added, photos in bases.items() for name, one in SIMILARITIES.items()}
     if fold not in journal.thresholds:
         chosen = {name: _calibrate(one, photos, fold, settings) for name, (one, photos) in methods.items()}
@@ -263,7 +304,7 @@ def _baselines(
     for name, (similarity, photos) in methods.items():
         head = TrainingFree(similarity, journal.thresholds[fold][name])
         network = dataclasses.replace(photos.segmenter.network, head=head, threshold=UNDECIDED)
-        found[name] = _with(photos.segmenter, network), photos
+        found[name] = Method(_with(photos.segmenter, network), photos)
     return found
 
 

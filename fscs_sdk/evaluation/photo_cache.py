@@ -1,15 +1,18 @@
 """Episodes as the model takes them: every photo of a data set is encoded once and kept while there is room."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from fscs_sdk.evaluation.datasets import Dataset
 from fscs_sdk.evaluation.episodes import Episode
+from fscs_sdk.examination import Photos, examine
+from fscs_sdk.images import resize_image, resize_mask
 from fscs_sdk.segmenter import EncodedQuery, FewShotSegmenter
 from fscs_sdk.supports import Shot, SupportSet
 
@@ -27,6 +30,8 @@ class EncodedPhotos:
         self.query = lru_cache(maxsize=256)(self._query)
         self.shot = lru_cache(maxsize=512)(self._shot)
         self.labels = lru_cache(maxsize=256)(dataset.labels)
+        self.small = lru_cache(maxsize=512)(self._small)
+        self.small_mask = lru_cache(maxsize=512)(self._small_mask)
 
     def serves(self, other: FewShotSegmenter) -> bool:
         """Whether another model's photos would be encoded just the same, so that these can be used for it."""
@@ -55,6 +60,35 @@ class EncodedPhotos:
             tagged=torch.cat([shot.tagged for shot in flat]),
             thresholds=flat[0].thresholds.repeat(len(shots)),
         )
+
+    def calibrated(self, segmenter: FewShotSegmenter, episode: Episode, negatives: Sequence[str]) -> SupportSet:
+        """The same, calibrated by a model on their photos and on some that show none of the classes."""
+        supports = self.supports(episode)
+        asked = [(p, c) for c, photos in zip(episode.classes, episode.supports, strict=True) for p in photos]
+        names = [*(photo for photo, _ in asked), *negatives]
+        masks = [self.small_mask(photo, number) for photo, number in asked]
+        photos = Photos(
+            names=supports.names,
+            class_index=supports.class_index.numpy(),
+            tagged=supports.tagged.numpy(),
+            masks=np.stack([np.ones_like(mask) if self.weak else mask for mask in masks]),
+            marked=np.array([1.0 if self.weak else (self.labels(p) == number).mean() for p, number in asked]),
+            pixels=np.stack([self.small(photo) for photo in names]),
+        )
+
+        def ask(photo: int, shots: Sequence[int]) -> Tensor:
+            return segmenter.ask(self.query(names[photo]), supports, shots)
+
+        examination, found = examine(photos, ask, delta=segmenter.network.threshold)
+        return dataclasses.replace(
+            supports, thresholds=found.thresholds, calibration=found.calibration, examination=examination
+        )
+
+    def _small(self, photo: str) -> NDArray[np.uint8]:
+        return resize_image(self._image(photo), self.segmenter.network.input_side)
+
+    def _small_mask(self, photo: str, number: int) -> NDArray[np.bool_]:
+        return resize_mask(self.labels(photo) == number, self.segmenter.network.input_side)
 
     def _query(self, photo: str) -> EncodedQuery:
         return self.segmenter.encode_query(self._image(photo))

@@ -152,8 +152,8 @@ def infer(
         shot_logits: for each of N classes its shots' maps (K, 2, h, w); channel 1 is foreground. K may differ.
         size: (H, W) of the answer; maps are brought there bilinearly, corners aligned.
         thresholds: (N,) delta of eq. 2 for each class, in [0, 1].
-        calibration: of the N classes; the background is then what no class that is present claims, so that a class
-            that is absent changes nothing for the others.
+        calibration: of the N classes; eq. 3 is then a mean over the classes that are present, so that one that is
+            absent changes nothing for the others.
 
     Raises:
         ValueError: a calibration with the authors' protocol, which decides shot by shot.
@@ -209,15 +209,11 @@ def _calibrated_maps(
 
 
 def _background_of_present(foreground: Tensor, present: Tensor) -> Tensor:
-    """1 - the largest map among the classes that are present.
-
-    With the classes taken as independent, P(none) is the product of all (1 - Y) and P(n alone) that of Y_n and the
-    other (1 - Y): n is the likelier of the two exactly where Y_n > 1 - Y_n, however many classes there are.
-    """
-    background = torch.ones_like(foreground[0])
-    for shown, candidate in zip(present, foreground, strict=True):  # one at a time: see merge
-        background = torch.where(shown & (1 - candidate < background), 1 - candidate, background)
-    return background
+    """Eq. 3 over the classes that are present: the mean of their (1 - Y), and 1 where none is."""
+    total = torch.zeros_like(foreground[0])
+    for shown, candidate in zip(present, foreground, strict=True):  # in turn: absent ones do not even move the rounding
+        total = torch.where(shown, total + candidate, total)
+    return 1 - total / present.sum().clamp(min=1)
 
 
 def _authors_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Maps, Tensor]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from fscs_sdk.evaluation.datasets import voc_animals
 from fscs_sdk.evaluation.datasets.coco20i import Coco20i
 from fscs_sdk.evaluation.datasets.contract import Dataset
+from fscs_sdk.evaluation.datasets.domains import MINIMUM_PHOTOS, Domains
 from fscs_sdk.evaluation.datasets.fss import FSS1000
 from fscs_sdk.evaluation.datasets.masked_folder import LabelFolder
 from fscs_sdk.evaluation.datasets.pascal5i import Pascal5i
@@ -37,5 +38,6 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         "coco-20i": Benchmark(Coco20i),
         "fss-1000": Benchmark(FSS1000),
         "folder": Benchmark(LabelFolder),
+        "domains": Benchmark(Domains, minimum_photos=MINIMUM_PHOTOS),
     }
 )

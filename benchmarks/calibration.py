@@ -1,0 +1,351 @@
+"""What docs/calibration.md says of examination and calibration: bad references, probabilities, many classes, cost.
+
+    python -m benchmarks.calibration DATA --part suspects|probabilities|many|cost [--fold N ...] [--model NAME]
+
+``DATA`` is a folder of folders, as ``fscs evaluate --benchmark domains`` takes it.
+"""
+
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from fscs_sdk import FewShotSegmenter, Shot
+from fscs_sdk.evaluation.benchmark import Settings, episode_target, pairs_of
+from fscs_sdk.evaluation.datasets.domains import MINIMUM_PHOTOS, Domains
+from fscs_sdk.evaluation.episodes import Episode
+from fscs_sdk.evaluation.metrics import IGNORED
+from fscs_sdk.evaluation.photo_cache import EncodedPhotos
+
+#: Queries that are asked of one set of supports: half of them with the class where there are so many.
+QUERIES = 8
+BINS = 10
+
+
+class Measuring:
+    """A model and the photos of some folds."""
+
+    def __init__(self, data: Path, model: str, folds: Sequence[int]) -> None:
+        self.model = FewShotSegmenter.from_pretrained(model, device="cpu")
+        self.dataset = Domains(data)
+        self.photos = EncodedPhotos(self.model, self.dataset)
+        self.lists = {
+            fold: pairs_of(self.dataset, fold, Settings(minimum_photos=MINIMUM_PHOTOS))
+            for fold in (folds or self.dataset.folds)
+        }
+
+    def of_class(self, fold: int, number: int, salt: object) -> list[str]:
+        """A fold's photos of a class in an order of their own for every ``salt``."""
+        listed = [photo for photo, own in self.lists[fold] if own == number]
+        return sorted(listed, key=lambda photo: sha256(f"{salt} {photo}".encode()).digest())
+
+    def classes(self) -> Iterator[tuple[int, int]]:
+        for fold, pairs in self.lists.items():
+            for number in sorted({number for _, number in pairs}):
+                yield fold, number
+
+    def shot(self, photo: str, number: int) -> Shot:
+        return Shot(self.dataset.image(photo), self.dataset.labels(photo) == number)
+
+
+# ---- Bad references --------------------------------------------------------------------------------------------------
+
+
+def shifted(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """By half of the object's box, to where there is more room."""
+    moved = np.zeros_like(mask)
+    places = np.argwhere(mask)
+    low, high = places.min(axis=0), places.max(axis=0) + 1
+    away = np.where(low + high < mask.shape, 1, -1) * ((high - low) // 2)
+    places = places + away
+    places = places[((places >= 0) & (places < mask.shape)).all(axis=1)]
+    moved[tuple(places.T)] = True
+    return moved
+
+
+def tiny(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """20 pixels somewhere."""
+    small = np.zeros_like(mask)
+    row, column = np.random.default_rng(int(mask.sum())).integers(0, np.array(mask.shape) - 5)
+    small[row : row + 4, column : column + 5] = True
+    return small
+
+
+BAD: dict[str, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
+    "inverted": lambda mask: ~mask,
+    "shifted": shifted,
+    "whole photo": lambda mask: np.ones_like(mask),
+    "20 pixels": tiny,
+}
+
+
+def measure_suspects(measuring: Measuring, trials: int) -> dict[str, Any]:
+    """Five shots, one of them bad: how often is it the first suspect? And of five good ones, is any suspected?"""
+    found: dict[str, list[bool]] = {kind: [] for kind in (*BAD, "another class", "five good")}
+    named: list[str] = []
+    for (fold, number), trial in itertools.product(list(measuring.classes()), range(trials)):
+        chosen = measuring.of_class(fold, number, f"suspects {trial}")[:5]
+        shots = [measuring.shot(photo, number) for photo in chosen]
+        place = trial % 5
+        for kind in found:
+            planted = list(shots)
+            if kind in BAD:
+                planted[place] = replace(shots[place], mask=BAD[kind](np.asarray(shots[place].mask)))
+            elif kind == "another class":
+                other = stranger(measuring, fold, number, trial)
+                if other is None:
+                    continue
+                planted[place] = other
+            suspects = measuring.model.examine({"class": planted}).suspects
+            if kind == "five good":
+                found[kind].append(bool(suspects))
+                name = measuring.dataset.names[number]
+                named += [f"{name}: {chosen[one.shot - 1]} {one.reason} ({one.sureness:.2f})" for one in suspects]
+            else:
+                found[kind].append(bool(suspects) and suspects[0].shot == place + 1)
+    shares = {kind: round(100 * float(np.mean(values)), 1) for kind, values in found.items()}
+    bad = [value for kind, values in found.items() if kind != "five good" for value in values]
+    return {
+        "classes": len(found["five good"]) // trials,
+        "trials": len(bad),
+        "named first, %": {**{kind: share for kind, share in shares.items() if kind != "five good"}},
+        "named first, all, %": round(100 * float(np.mean(bad)), 1),
+        "five good, something suspected, %": shares["five good"],
+        "suspected among good ones": named,
+    }
+
+
+def stranger(measuring: Measuring, fold: int, number: int, trial: int) -> Shot | None:
+    """A photo without the class, with the mask of another; of another fold where every photo of this one shows it."""
+    own = sorted({other for _, other in measuring.lists[fold]} - {number})
+    for other in own[trial % max(1, len(own)) :] + own[: trial % max(1, len(own))]:
+        for photo in measuring.of_class(fold, other, f"stranger {trial}"):
+            if not (measuring.dataset.labels(photo) == number).any():
+                return measuring.shot(photo, other)
+    return None
+
+
+# ---- Probabilities ---------------------------------------------------------------------------------------------------
+
+
+def measure_probabilities(measuring: Measuring, shots: int, negatives: int, sets: int, ways: int) -> dict[str, Any]:
+    """Presence and masks of N classes asked together, by the paper's rule and calibrated, over several queries each."""
+    by_fold: dict[int, dict[str, list[Any]]] = {}
+    for fold, trial in itertools.product(measuring.lists, range(sets)):
+        numbers = sorted({number for _, number in measuring.lists[fold]})
+        turn = trial * ways % len(numbers)
+        classes = tuple((numbers + numbers)[turn : turn + ways])
+        if len(numbers) < ways:
+            continue
+        supports = tuple(tuple(measuring.of_class(fold, n, f"{trial} {n}")[:shots]) for n in classes)
+        used = {photo for photos in supports for photo in photos}
+        rest = [p for p in dict.fromkeys(p for p, _ in measuring.lists[fold]) if p not in used]
+        rest = sorted(rest, key=lambda photo: sha256(f"{trial} {photo}".encode()).digest())
+        shown = {photo: np.isin(classes, measuring.dataset.labels(photo)) for photo in rest[: 20 * QUERIES]}
+        without = [photo for photo, there in shown.items() if not there.any()]
+        given, without = without[:negatives], without[negatives:]
+        with_one = [photo for photo, there in shown.items() if there.any()]
+        queries = with_one[: QUERIES - min(QUERIES // 2, len(without))] + without[: QUERIES // 2]
+        episode = Episode("", 0, classes, supports)
+        both = {
+            "paper": measuring.photos.supports(episode),
+            "calibrated": measuring.photos.calibrated(measuring.model, episode, given),
+        }
+        table = by_fold.setdefault(
+            fold, {f"{kind} {what}": [] for kind in both for what in ("asked", "exact", "overlap")}
+        )
+        for photo, (kind, encoded) in itertools.product(queries, both.items()):
+            answer = measuring.model.infer(measuring.photos.query(photo), encoded)
+            target, there = episode_target(measuring.photos.labels(photo), classes, "paper")
+            present, mask = answer.present.numpy(), answer.mask.numpy()
+            table[f"{kind} asked"] += zip(answer.scores.tolist(), there.tolist(), present.tolist(), strict=True)
+            table[f"{kind} exact"].append(bool((present == there).all()))
+            for way, number in enumerate(classes, start=1):
+                counted = target != IGNORED
+                ours, theirs = (mask == way) & counted, (target == way) & counted
+                table[f"{kind} overlap"].append((number, (ours & theirs).sum(), (ours | theirs).sum()))
+    report: dict[str, Any] = {"shots": shots, "negatives": negatives, "ways": ways, "sets of a fold": sets}
+    for kind in ("paper", "calibrated"):
+        asked = np.array([one for table in by_fold.values() for one in table[f"{kind} asked"]], dtype=float)
+        report[kind] = {
+            "presence right, %": _mean(_right(table[f"{kind} asked"]) for table in by_fold.values()),
+            "exact ratio, %": _mean(100 * float(np.mean(table[f"{kind} exact"])) for table in by_fold.values()),
+            "mIoU, %": _mean(_pooled(table[f"{kind} overlap"]) for table in by_fold.values()),
+            "expected calibration error, %": round(_error(asked), 1),
+            "reliability": _reliability(asked),
+            "by fold": {
+                ", ".join(measuring.dataset.folders_of(fold)): {
+                    "presence right, %": round(_right(table[f"{kind} asked"]), 1),
+                    "exact ratio, %": round(100 * float(np.mean(table[f"{kind} exact"])), 1),
+                    "mIoU, %": round(_pooled(table[f"{kind} overlap"]), 1),
+                    "answers": len(table[f"{kind} asked"]),
+                }
+                for fold, table in by_fold.items()
+            },
+        }
+    return report
+
+
+def _mean(values: Any) -> float:
+    return round(float(np.mean(list(values))), 1)
+
+
+def _right(asked: Sequence[tuple[float, bool, bool]]) -> float:
+    """Mean over photos with and without the class, so that it does not matter how many there are of either."""
+    table = np.array(asked, dtype=float)
+    shares = [(table[table[:, 1] == there, 2] == there).mean() for there in (0, 1) if (table[:, 1] == there).any()]
+    return 100 * float(np.mean(shares))
+
+
+def _pooled(overlaps: Sequence[tuple[int, int, int]]) -> float:
+    numbers = sorted({number for number, _, _ in overlaps})
+    sums = [np.sum([[i, u] for own, i, u in overlaps if own == number], axis=0) for number in numbers]
+    return 100 * float(np.mean([intersection / union for intersection, union in sums if union]))
+
+
+def _error(asked: NDArray[np.float64]) -> float:
+    """Expected calibration error in percent: how far scores are from shares, over ten bins."""
+    return 100 * sum(abs(row["score"] - row["share"]) * row["answers"] for row in _reliability(asked)) / len(asked)
+
+
+def _reliability(asked: NDArray[np.float64]) -> list[dict[str, float]]:
+    bins = np.minimum((asked[:, 0] * BINS).astype(int), BINS - 1)
+    return [
+        {
+            "score": round(float(asked[bins == number, 0].mean()), 3),
+            "share": round(float(asked[bins == number, 1].mean()), 3),
+            "answers": int((bins == number).sum()),
+        }
+        for number in range(BINS)
+        if (bins == number).any()
+    ]
+
+
+# ---- Many classes, and what it costs ---------------------------------------------------------------------------------
+
+
+def measure_many(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
+    """Photos that show one of N classes: is it drawn as well as when it is the only one that is asked for?"""
+    listed = list(measuring.classes())
+    chosen = sorted(listed, key=lambda one: sha256(f"many {one}".encode()).digest())[:ways]
+    classes = tuple(number for _, number in chosen)
+    supports = tuple(tuple(measuring.of_class(fold, number, "many")[:shots]) for fold, number in chosen)
+    many = measuring.photos.calibrated(measuring.model, Episode("", 0, classes, supports), [])
+    found: dict[str, list[tuple[int, int, int]]] = {"alone": [], "among all": [], "paper, among all": []}
+    right = {"calibrated": 0, "paper": 0}
+    asked = 0
+    for way, (fold, number) in enumerate(chosen, start=1):
+        for photo in measuring.of_class(fold, number, "many")[shots : shots + 2]:
+            labels = measuring.photos.labels(photo)
+            if np.isin(classes, labels).sum() != 1:
+                continue
+            asked += 1
+            target, _ = episode_target(labels, [number], "paper")
+            query = measuring.photos.query(photo)
+            answer = measuring.model.infer(query, many)
+            paper = measuring.model.infer(
+                query,
+                replace(many, calibration=None, thresholds=many.thresholds * 0 + measuring.model.network.threshold),
+            )
+            alone = measuring.model.infer(query, one_class(many, way - 1))
+            right["calibrated"] += bool(answer.present.sum() == 1 and answer.present[way - 1])
+            right["paper"] += bool(paper.present.sum() == 1 and paper.present[way - 1])
+            counted = target != IGNORED
+            for kind, mask in (
+                ("alone", alone.mask.numpy() == 1),
+                ("among all", answer.mask.numpy() == way),
+                ("paper, among all", paper.mask.numpy() == way),
+            ):
+                ours, theirs = mask & counted, (target == 1) & counted
+                found[kind].append((number, (ours & theirs).sum(), (ours | theirs).sum()))
+    return {
+        "ways": ways,
+        "shots": shots,
+        "photos": asked,
+        **{f"mIoU {kind}, %": round(_pooled(overlaps), 1) for kind, overlaps in found.items()},
+        **{f"exact, {kind}, %": round(100 * count / asked, 1) for kind, count in right.items()},
+    }
+
+
+def one_class(supports: Any, way: int) -> Any:
+    """One class of a calibrated set, with its own numbers."""
+    kept = (supports.class_index == way).nonzero()[:, 0]
+    found = supports.calibration
+    return replace(
+        supports,
+        names=supports.names[way : way + 1],
+        class_index=supports.class_index[kept] * 0,
+        features=tuple(tuple(feature[kept] for feature in level) for level in supports.features),
+        masks=supports.masks[kept],
+        tagged=supports.tagged[kept],
+        thresholds=supports.thresholds[way : way + 1],
+        calibration=replace(
+            found,
+            offsets=found.offsets[way : way + 1],
+            cuts=found.cuts[way : way + 1],
+            slopes=found.slopes[way : way + 1],
+        ),
+    )
+
+
+def measure_cost(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
+    """The time of encode(calibrate=True), photos decoded before."""
+    supports = {
+        measuring.dataset.names[number]: [
+            measuring.shot(photo, number) for photo in measuring.of_class(fold, number, "cost")[:shots]
+        ]
+        for fold, number in list(measuring.classes())[:ways]
+    }
+    begun = time.perf_counter()
+    plain = measuring.model.encode(supports)
+    middle = time.perf_counter()
+    calibrated = measuring.model.encode(supports, calibrate=True)
+    ended = time.perf_counter()
+    pairs = 0 if calibrated.examination is None else calibrated.examination.pairs
+    return {
+        "classes": len(plain),
+        "shots": shots,
+        "pairs": pairs,
+        "encode, s": round(middle - begun, 1),
+        "encode and calibrate, s": round(ended - middle, 1),
+    }
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--part", required=True, type=click.Choice(["suspects", "probabilities", "many", "cost"]))
+@click.option(
+    "--fold", "folds", multiple=True, type=int, help="Of the domains, as in 'fscs evaluate'; all if not given."
+)
+@click.option("--model", default="asnet-mini", show_default=True)
+@click.option("--shots", default=5, show_default=True)
+@click.option("--negatives", default=0, show_default=True)
+@click.option("--ways", default=1, show_default=True)
+@click.option("--trials", default=2, show_default=True, help="Of each class, or sets of supports of each fold.")
+def main(
+    data: Path, part: str, folds: tuple[int, ...], model: str, shots: int, negatives: int, ways: int, trials: int
+) -> None:
+    """Print the measurement as JSON."""
+    measuring = Measuring(data, model, folds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bad masks are planted on purpose
+        report = {
+            "suspects": lambda: measure_suspects(measuring, trials),
+            "probabilities": lambda: measure_probabilities(measuring, shots, negatives, trials, ways),
+            "many": lambda: measure_many(measuring, ways, shots),
+            "cost": lambda: measure_cost(measuring, ways, shots),
+        }[part]()
+    click.echo(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
