@@ -540,6 +540,13 @@ def test_shots_are_chosen_for_variety_and_the_same_each_time(tmp_path):
     assert len(read_supports(tmp_path / "s", shots=99)["cat"]) == 12
 
 
+def test_of_equal_photos_as_many_are_chosen_as_are_wanted(tmp_path):
+    for number in range(7):
+        photo(tmp_path / "s" / "cat" / f"{number}.jpg")
+    chosen = read_supports(tmp_path / "s", shots=4)["cat"]
+    assert len({shot.image for shot in chosen}) == 4
+
+
 def test_small_objects_are_the_last_to_be_chosen_and_only_chosen_photos_are_opened(tmp_path):
     names = [f"{number}.jpg" for number in range(6)]
     content = json.loads(coco(tmp_path, [], photos=names).read_text())

@@ -69,7 +69,7 @@ def test_photos_and_their_masks(tmp_path, names, shots):
 
 
 def test_every_folder_is_a_class_in_the_order_of_names(tmp_path):
-    make(tmp_path, "dog/a.jpg", "Cat/b.jpg", "traffic light/c.jpg", ".git/d.jpg", "notes.txt")
+    make(tmp_path, "dog/a.jpg", "Cat/b.jpg", "traffic light/c.jpg", ".git/d.jpg", "__MACOSX/e.jpg", "notes.txt")
     with pytest.warns(ReferenceWarning, match=r"left out: notes.txt"):
         assert list(listing(tmp_path)) == ["Cat", "dog", "traffic light"]
 

@@ -63,6 +63,7 @@ class Annotations:
     photos: list[AnnotatedPhoto] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    _met: dict[str, str | None] = field(default_factory=dict, repr=False)
 
     def add(
         self,
@@ -84,13 +85,15 @@ class Annotations:
 
     def name(self, written: str) -> str | None:
         """The class that a label names, by the spelling it was met in first; None for what is no class."""
-        name = written.strip()
-        if not name or find_name(name, NO_CLASSES) is not None:
-            return None
-        known = find_name(name, self.names)
-        if known is None:
-            self.names.append(name)
-        return known or name
+        if written not in self._met:
+            name = written.strip()
+            known = find_name(name, self.names)
+            if not name or find_name(name, NO_CLASSES) is not None:
+                name = ""
+            elif known is None:
+                self.names.append(name)
+            self._met[written] = known or name or None
+        return self._met[written]
 
     def by_class(self) -> dict[str, list[AnnotatedPhoto]]:
         """Class -> its photos, for classes that have any; what is missing or was left out is told.

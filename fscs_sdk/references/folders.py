@@ -22,7 +22,7 @@ EXACT_ENDINGS = (".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".pgm", ".pbm"
 #: Endings of masks that are no pictures: an array, or a file of LabelMe.
 OTHER_MASKS = (".npy", ".json")
 #: What systems leave in folders.
-SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
+SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir")
 #: Folders that are parts of a data set, and no classes.
 PARTS = ("images", "masks", "labels", "jpegimages", "segmentationclass", "annotations")
 
@@ -188,7 +188,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in found if path.name.casefold() not in SYSTEM_FILES)
 
 
 def _class_name(path: Path) -> str:

@@ -62,7 +62,9 @@ def _middles(looks: NDArray[np.float32], count: int) -> list[int]:
     distances = np.linalg.norm(looks[:, None] - looks[None], axis=2)
     picked = [int(np.linalg.norm(looks - looks.mean(axis=0), axis=1).argmin())]
     while len(picked) < count:
-        picked.append(int(distances[picked].min(axis=0).argmax()))
+        nearest = distances[picked].min(axis=0)
+        nearest[picked] = -1  # else, of photos that are all equal, one would be picked again
+        picked.append(int(nearest.argmax()))
     group = distances[picked].argmin(axis=0)
     group[picked] = np.arange(count)  # of equal photos each keeps its own group
     members = [np.flatnonzero(group == number) for number in range(count)]
