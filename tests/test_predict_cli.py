@@ -134,6 +134,16 @@ def test_a_photo_that_shows_nothing_is_told_by_name(photos, supports, tmp_path, 
     assert more == "fscs: 1 more warnings of photos"
 
 
+def test_the_limit_of_pixels_holds_for_supports_and_can_be_raised(photos, supports, tmp_path):
+    saved = tmp_path / "s.safetensors"
+    result = run("encode", supports, saved, "--max-pixels", 1000, "--device", "cpu")
+    assert result.exit_code == 2
+    assert "the limit is 1000: make it smaller or raise max_pixels" in result.stderr
+    result = predict(photos, "--supports", supports, "--out", tmp_path / "out", "--max-pixels", 1000)
+    assert (result.exit_code, "the photo of shot 1" in result.stderr) == (2, True)
+    assert run("encode", supports, saved, "--max-pixels", 10**9, "--device", "cpu").exit_code == 0
+
+
 def test_lists_and_patterns(photos, supports, tmp_path):
     (tmp_path / "list.txt").write_text(f"{photos}/a.jpg\n")
     wanted = ("--supports", supports, "--dry-run", "--json", "--out", tmp_path / "out")

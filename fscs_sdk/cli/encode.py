@@ -8,6 +8,7 @@ import click
 from fscs_sdk.cli.options import (
     load_segmenter,
     load_supports,
+    max_pixels_option,
     model_options,
     negatives_option,
     no_calibrate_option,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @threshold_option
 @negatives_option
 @no_calibrate_option
+@max_pixels_option
 @model_options
 @protocol_option
 def encode(
@@ -37,6 +39,7 @@ def encode(
     thresholds: tuple[str, ...],
     negatives: Path | None,
     no_calibrate: bool,
+    max_pixels: int,
     model: str,
     device: str,
     dtype: str,
@@ -55,7 +58,14 @@ def encode(
         raise click.UsageError(f"'{out}' must end in .safetensors")
     segmenter = load_segmenter(model, device, dtype, protocol)
     encoded = load_supports(
-        segmenter, supports, thresholds, classes, shots, negatives=negatives, calibrate=not no_calibrate
+        segmenter,
+        supports,
+        thresholds,
+        classes,
+        shots,
+        negatives=negatives,
+        calibrate=not no_calibrate,
+        max_pixels=max_pixels,
     )
     encoded.save(out)
     photos, tags = len(encoded.tagged), int(encoded.tagged.sum())

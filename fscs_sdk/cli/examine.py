@@ -8,6 +8,7 @@ import click
 
 from fscs_sdk.cli.options import (
     load_segmenter,
+    max_pixels_option,
     misuse,
     model_options,
     negatives_option,
@@ -30,6 +31,7 @@ SHOWN = 20
 @click.argument("supports", metavar="SUPPORTS", type=click.Path(path_type=Path))
 @reference_options
 @negatives_option
+@max_pixels_option
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @model_options
@@ -40,6 +42,7 @@ def examine(
     classes: tuple[str, ...],
     shots: int | None,
     negatives: Path | None,
+    max_pixels: int,
     html: Path | None,
     as_json: bool,
     model: str,
@@ -64,7 +67,7 @@ def examine(
         given = read_supports(supports, classes=classes or None, shots=shots)
         photos = [] if negatives is None else read_negatives(negatives)
         with pairs_bar() as progress:
-            examination = segmenter.examine(given, negatives=photos, progress=progress)
+            examination = segmenter.examine(given, negatives=photos, max_pixels=max_pixels, progress=progress)
         if html is not None:
             from fscs_sdk.report import write_report
 

@@ -8,6 +8,7 @@ import click
 from fscs_sdk.cli.options import (
     load_segmenter,
     load_supports,
+    max_pixels_option,
     misuse,
     model_option,
     negatives_option,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @threshold_option
 @negatives_option
 @no_calibrate_option
+@max_pixels_option
 @model_option
 @protocol_option
 def export(
@@ -38,6 +40,7 @@ def export(
     thresholds: tuple[str, ...],
     negatives: Path | None,
     no_calibrate: bool,
+    max_pixels: int,
     model: str,
     protocol: "ProtocolName | None",
 ) -> None:
@@ -52,7 +55,14 @@ def export(
         raise click.UsageError(f"'{out}' must end in .onnx or .pt2")
     segmenter = load_segmenter(model, "cpu", "float32", protocol)
     encoded = load_supports(
-        segmenter, supports, thresholds, classes, shots, negatives=negatives, calibrate=not no_calibrate
+        segmenter,
+        supports,
+        thresholds,
+        classes,
+        shots,
+        negatives=negatives,
+        calibrate=not no_calibrate,
+        max_pixels=max_pixels,
     )
     with misuse():
         paths = write(segmenter, encoded, out)

@@ -84,6 +84,13 @@ no_calibrate_option = click.option(
     is_flag=True,
     help="Ask every class with the model's own threshold, as in the paper, and not with one from its own photos.",
 )
+max_pixels_option = click.option(
+    "--max-pixels",
+    default=100_000_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Larger photos and masks are refused.",
+)
 
 
 @contextlib.contextmanager
@@ -118,6 +125,8 @@ def load_supports(
     shots: int | None = None,
     negatives: Path | None = None,
     calibrate: bool = True,
+    *,
+    max_pixels: int,
 ) -> "SupportSet":
     """Supports from a folder or a data set, encoded now, or from a file that ``fscs encode`` made; what is odd is told.
 
@@ -127,6 +136,7 @@ def load_supports(
         classes: those to take; all if none is named.
         shots: the most photos of a class.
         negatives: a folder of photos that show none of the classes.
+        max_pixels: larger photos and masks are refused.
 
     Raises:
         click.UsageError: they or a threshold cannot be used.
@@ -138,7 +148,7 @@ def load_supports(
         warnings.simplefilter("always")
         if source.is_dir() or not source.exists() or source.suffix.lower() in ANNOTATION_ENDINGS:
             given = read_supports(source, classes=classes or None, shots=shots)
-            supports = _encode(segmenter, given, negatives, calibrate=calibrate)
+            supports = _encode(segmenter, given, negatives, calibrate=calibrate, max_pixels=max_pixels)
         elif classes or shots:
             raise ValueError(f"'{source}' is encoded already; --classes and --shots choose from a folder or a data set")
         elif negatives is not None or not calibrate:
@@ -153,7 +163,12 @@ def load_supports(
 
 
 def _encode(
-    segmenter: "FewShotSegmenter", given: "Mapping[str, list[Shot]]", negatives: Path | None, *, calibrate: bool
+    segmenter: "FewShotSegmenter",
+    given: "Mapping[str, list[Shot]]",
+    negatives: Path | None,
+    *,
+    calibrate: bool,
+    max_pixels: int,
 ) -> "SupportSet":
     """Encode, and say in a line what was calibrated, and which photos seem to be bad."""
     if negatives is not None and not calibrate:
@@ -161,9 +176,9 @@ def _encode(
     photos = [] if negatives is None else read_negatives(negatives)
     nothing_said = not photos and (max(map(len, given.values())) < 2 or segmenter.protocol != "paper")
     if not calibrate or nothing_said:
-        return segmenter.encode(given)
+        return segmenter.encode(given, max_pixels=max_pixels)
     with pairs_bar() as progress:
-        supports = segmenter.encode(given, calibrate=True, negatives=photos, progress=progress)
+        supports = segmenter.encode(given, max_pixels=max_pixels, calibrate=True, negatives=photos, progress=progress)
     if supports.examination is not None:
         done = [one.name for one in supports.examination.classes if one.calibrated]
         which = "every class" if len(done) == len(supports) else f"{len(done)} of {len(supports)} classes"

@@ -16,6 +16,7 @@ from fscs_sdk.cli.options import (
     list_argument,
     load_segmenter,
     load_supports,
+    max_pixels_option,
     misuse,
     model_options,
     negatives_option,
@@ -86,9 +87,7 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
 @click.option("--root", metavar="DIR", help="Mirror paths from here, not from the deepest folder of all inputs.")
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Photos at once.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that decode, and as many that write.")
-@click.option(
-    "--max-pixels", default=100_000_000, show_default=True, type=click.IntRange(min=1), help="Larger photos fail."
-)
+@max_pixels_option
 @click.option(
     "--fps",
     default=2.0,
@@ -144,7 +143,14 @@ def predict(
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
     segmenter = load_segmenter(model, device, dtype, protocol)
     encoded = load_supports(
-        segmenter, supports, thresholds, classes, shots, negatives=negatives, calibrate=not no_calibrate
+        segmenter,
+        supports,
+        thresholds,
+        classes,
+        shots,
+        negatives=negatives,
+        calibrate=not no_calibrate,
+        max_pixels=max_pixels,
     )
     if dry_run:
         with misuse():
