@@ -219,9 +219,10 @@ ROWS = {
         (np.where(BLOB, 1.0, 2.0), None),
         (np.where(BLOB, 0.2, np.arange(WIDTH) // 60), None),  # 51 and 255, or 0.2 and 1?
     ],
-    "0, a middle grey and 255 in areas: trimaps, half-transparent parts": [
+    "0, a number above 100 and 255 in areas: trimaps, half-transparent parts, void": [
         (TRIMAP, None),
         (encode(TRIMAP), None),
+        (encode(np.where(TRIMAP == 128, 254, TRIMAP).astype(np.uint8)), None),  # a high number, and void
         (TRIMAP / 255, None),
         (encode(TRIMAP, "JPEG", quality=95), None),
     ],

@@ -29,6 +29,8 @@ NEAR = 24
 ALIKE = 0.6
 #: More colours than these are a photo's, not those of a label map.
 COLOURS = 32
+#: Values that a message lists; more are levels of grey, rather than class numbers.
+LISTED = 12
 #: Share of a picture that may be transparent without alpha being more than a few erased pixels or a faded border.
 ERASED = 0.1
 
@@ -120,6 +122,8 @@ def _foreground_of_integers(plane: Plane, name: str, *, lossy: bool = False, num
         number = plane == values[1]
         _check_number_beside_void(number, plane == top, values, name)
         return np.asarray(number)
+    if numbers and _has_patch(plane == values[1]):
+        raise _several_values(values, name)  # a trimap, or a high number beside void: not the noise of white
     levels = np.rint(plane * (255 / top)).astype(np.uint8)
     if not _is_soft(levels, _values(levels), bright=top >= (200 if top <= 255 else 200 * 257), lossy=lossy):
         raise _several_values(values, name)
@@ -131,7 +135,7 @@ def _check_number_beside_void(number: Mask, void: Mask, values: Plane, name: str
     """{0, v, 255} may also be white on black with a thin grey edge, or with a few stray pixels."""
     edge = values[1] * 255 / values[2] > NEAR and number.mean() <= 0.1
     stray = 10 * number.sum() < void.sum()
-    if (edge or stray) and not _extreme(number, 3, np.logical_and).any():
+    if (edge or stray) and not _has_patch(number):
         raise ImageError(
             f"{name} holds the values {_listed(values)}: either {values[1]} is a class number and {values[2]} void, or "
             f"it is white on black with stray pixels; pass `mask == {values[1]}` or `mask == {values[2]}` as an array"
@@ -165,6 +169,10 @@ def _has_region(levels: NDArray[np.uint8], between: Mask, *, lossy: bool) -> boo
     return bool((_extreme(levels[window], side, np.maximum) - _extreme(levels[window], side, np.minimum) <= spread)[
         _extreme(between[window], side, np.logical_and)
     ].any())  # fmt: skip
+
+
+def _has_patch(mask: Mask) -> bool:
+    return bool(_extreme(mask, 3, np.logical_and).any())
 
 
 def _extreme(plane: Plane, side: int, of: np.ufunc) -> Plane:
@@ -318,7 +326,7 @@ def _several_colours(name: str) -> ImageError:
 
 
 def _several_values(values: Plane, name: str) -> ImageError:
-    if len(values) > COLOURS and values[0] >= 0:
+    if len(values) > LISTED and values[0] >= 0:
         return ImageError(
             f"{name} holds {len(values)} different levels and is neither white on black nor one class number: pass a "
             "bool array that is True where your class is, such as `mask > 127`"
@@ -329,5 +337,5 @@ def _several_values(values: Plane, name: str) -> ImageError:
 
 
 def _listed(values: Plane) -> str:
-    shown = ", ".join(str(value) for value in values[:12].tolist())
-    return shown if len(values) <= 12 else f"{shown}, ... ({len(values)} different values)"
+    shown = ", ".join(str(value) for value in values[:LISTED].tolist())
+    return shown if len(values) <= LISTED else f"{shown}, ... ({len(values)} different values)"
