@@ -524,7 +524,8 @@ class FewShotSegmenter:
             raise ValueError(f"on_error {on_error!r} is unknown; choose {' or '.join(get_args(OnError))}")
         if is_capture(queries):
             queries = capture_frames(queries)
-        if isinstance(queries, (str, bytes, os.PathLike)) or not isinstance(queries, Iterable):
+        one = isinstance(queries, (str, bytes, os.PathLike)) or getattr(queries, "ndim", 0) in (2, 3)
+        if one or not isinstance(queries, Iterable):
             raise ValueError(
                 f"many photos are a list or another iterable of them, not {type(queries).__name__}; "
                 "for one photo write [photo] or use predict()"

@@ -454,7 +454,7 @@ def test_a_source_of_photos_that_fails_ends_the_stream_all_the_same(model, pets)
         next(stream)
 
 
-@pytest.mark.parametrize("queries", ["photos/", b"bytes", Path("a.jpg"), 7, None, Image.fromarray(photo(1))])
+@pytest.mark.parametrize("queries", ["photos/", b"bytes", Path("a.jpg"), 7, None, Image.fromarray(photo(1)), photo(1)])
 def test_what_is_not_many_photos_is_refused_in_one_sentence(model, pets, queries):
     with pytest.raises(ValueError, match=r"many photos are a list or another iterable of them, not .*; for one photo"):
         model.stream(queries, pets)

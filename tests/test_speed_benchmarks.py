@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import authors_program
+from benchmarks import callers
 from benchmarks.measure import Model, measure
 from benchmarks.naive import learner
 from benchmarks.roofline import operations
@@ -109,3 +110,13 @@ def test_the_command_draws_the_curves(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with Image.open(tmp_path / "cost.png") as drawn:
         assert drawn.format == "PNG"
         assert drawn.width > drawn.height
+
+
+def test_callers_are_measured_in_every_way_and_answer_what_they_are_asked() -> None:
+    before = torch.get_num_threads()
+    report = callers.measure(2, 1, threads=2, clients=(1, 2))
+    torch.set_num_threads(before)
+    assert list(report) == ["1 workers", "2 workers", "2 processes", "1 clients", "2 clients"]
+    for name, figures in report.items():
+        assert list(figures) == ["answers_per_s", "p95_s" if "clients" in name else "cpu_s_per_answer"]
+        assert all(value > 0 for value in figures.values())

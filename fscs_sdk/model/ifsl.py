@@ -45,7 +45,7 @@ class Calibration:
 
 #: Elements of all classes' maps at the photo's size that are in memory at once: on a CPU few enough for its caches.
 ELEMENTS_AT_ONCE = {"cpu": 2**20}
-MOST_ELEMENTS_AT_ONCE = 2**27
+MOST_ELEMENTS_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
