@@ -91,6 +91,8 @@ class Sides:
 
     def __init__(self, network: FewShotNetwork, workload: Workload, *, device: str) -> None:
         self.network, self.workload, self.device = network, workload, torch.device(device)
+        for part in network.parts:
+            part.to(self.device)
         count = workload.ways * workload.shots
         self.photos = [synthetic_photo(100 + number) for number in range(count)]
         self.masks = [synthetic_mask(100 + number) for number in range(count)]
