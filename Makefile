@@ -35,7 +35,7 @@ weights: $(VENV)/.ready-training
 	    --adapter $(RUN)-adapter.safetensors --config fscs_sdk/training/recipes/asnet-base.json
 	$(BIN)/python -m fscs_sdk.training package $(RUN)-base --name asnet-base
 
-# The heads of weights/folds and the tables of docs/results.md: heads that have seen no photo of a fold's classes.
+# The tables of docs/results.md: heads that have seen no photo of a fold's classes.
 FOLDS := $(RUN)-folds
 FOLD_TRAIN = $(BIN)/python -m fscs_sdk.training train $(FOLDS)/$(1) --data $(DATA) --initial $(2) \
     --config fscs_sdk/training/recipes/$(1).json --adapter $(FOLDS)/adapter-$(lastword $(subst -, ,$(1))).safetensors

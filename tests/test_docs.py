@@ -1,5 +1,6 @@
 """The docs name what there is: every command, every format, every example."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,11 @@ def test_the_readme_quotes_the_manifests_figures() -> None:
     base = read_manifest()["asnet-base"]["figures"][0]
     for name, row in {"asnet-mini": figure, "asnet-base": base, **figure["baselines"]}.items():
         assert f"| mean | {name} | {row['exact_ratio']} | {row['accuracy']} | {row['mean_iou']} |" in text
+
+
+def test_no_page_holds_what_a_command_logged() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    logged = [
+        page.name for page in pages if re.search(r"^.{0,24}\b(INFO|WARNING) ", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert logged == []
