@@ -206,3 +206,12 @@ def test_a_run_ends_with_its_time(resident: ResidentCatalogue, tmp_path: Path) -
     rates = [float(row["learning_rate"]) for row in trainer.log.rows()]
     assert rates[-1] < 0.5 * max(rates)
     assert run(resident, tmp_path, dataclasses.replace(LITTLE, minutes=0.02, steps=10**6)).step == trainer.step
+
+
+@pytest.mark.parametrize("several_share", [0.0, 1.0])
+def test_the_log_counts_all_pairs(resident: ResidentCatalogue, tmp_path: Path, several_share: float) -> None:
+    trainer = run(resident, tmp_path, dataclasses.replace(LITTLE, steps=2, log_every=2, several_share=several_share))
+    (row,) = trainer.log.rows()
+    shots = 2 if several_share else 1
+    made = float(row["pairs_per_second"]) * float(row["seconds"])
+    assert made == pytest.approx(2 * LITTLE.groups * (LITTLE.pairs // shots), rel=0.05)

@@ -25,7 +25,7 @@ from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.contrastive import train_adapter
 from fscs_sdk.training.curves import draw_curves
 from fscs_sdk.training.data import Catalogue
-from fscs_sdk.training.packaging import export_head, package_run
+from fscs_sdk.training.packaging import average_heads, export_head, package_run
 from fscs_sdk.training.resident import ResidentCatalogue
 from fscs_sdk.training.shrink import shrink as write_small_copy
 from fscs_sdk.training.tables import TABLES, Measurements, to_markdown
@@ -252,6 +252,17 @@ def validate(
                 if out is not None:
                     with out.open("a", encoding="utf-8") as file:
                         file.write(text + "\n")
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.argument("other", type=_FILE)
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--share", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Of the run's own head.")
+def average(run: Path, other: Path, out: Path, share: float) -> None:
+    """Write the mean of a RUN's head and the head OTHER, of the same network, as a run into the folder OUT."""
+    with _one_sentence():
+        average_heads(run, other, out, share=share)
 
 
 @main.command()

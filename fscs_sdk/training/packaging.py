@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from fscs_sdk.atomic import write_atomically
 from fscs_sdk.checkpoints.head import ADAPTER_PREFIX, save_head
-from fscs_sdk.checkpoints.tensors import weights_of, write_tensors
+from fscs_sdk.checkpoints.tensors import check_fit, read_tensors, weights_of, write_tensors
 from fscs_sdk.demo import PHOTOS, QUERIES, SUPPORTS
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
@@ -72,6 +73,30 @@ def export_head(run: Path, path: Path) -> FewShotNetwork:
     description = head_config(config, adapter=adapter is not None)
     save_head(path, head, description, adapter=adapter, backbone=weights_of(backbone.network))
     return FewShotNetwork(backbone, head, config.side, adapter, threshold=config.threshold, close_up=config.close_up)
+
+
+def average_heads(run: Path, other: Path, out: Path, *, share: float = 0.5) -> None:
+    """Write the mean of a run's head and another, adapters included, as a run of the first one's settings.
+
+    Where one of them was trained on from the other, the mean often keeps what both can (Wortsman et al., CVPR 2022).
+
+    Args:
+        other: a head of the same network.
+        out: folder of the new run.
+        share: of the run's own head, in [0, 1].
+
+    Raises:
+        ValueError: the heads are not of one network, or one of them is damaged.
+        OSError: a file cannot be read or written.
+    """
+    first, second = read_tensors(run / HEAD_FILE), read_tensors(other)
+    check_fit(second, first, f"'{other}' is not of the same network as '{run / HEAD_FILE}'")
+    mean = {name: share * tensor.float() + (1 - share) * second[name].float() for name, tensor in first.items()}
+    with safe_open(run / HEAD_FILE, framework="pt") as file:
+        metadata = file.metadata()
+    out.mkdir(parents=True, exist_ok=True)
+    write_tensors(out / HEAD_FILE, mean, metadata)
+    TrainConfig.load(run / CONFIG_FILE).save(out / CONFIG_FILE)
 
 
 def _read_run(run: Path, config: TrainConfig, backbone: Backbone) -> tuple[nn.Module, Adapter | None]:

@@ -111,7 +111,7 @@ class Trainer:
         self.step = 0
         self._elapsed, self._resumed = 0.0, time.monotonic()  # seconds up to the last checkpoint, and since when
         self._terms = torch.zeros(len(TERMS), device=self.device)  # sums over the steps since the last row of the log
-        self._summed = 0
+        self._summed = self._pairs = 0
         self._spent: dict[str, float] = {}  # seconds since that row, as of the last checkpoint
         self._stopwatch = Stopwatch(self.device)
         self._stopping = False
@@ -178,6 +178,7 @@ class Trainer:
             "adapter": self._given_adapter,
             "terms": self._terms,
             "summed": self._summed,
+            "pairs": self._pairs,
             "seconds": seconds,
         }
         content = io.BytesIO()
@@ -204,6 +205,7 @@ class Trainer:
             torch._foreach_lerp_(list(self.averaged.values()), list(self._trained().values()), 1 - decay)
         self.step += 1
         self._summed += 1
+        self._pairs += len(batch.queries)
 
     def losses(self, batch: BatchTensors) -> Iterator[Tensor]:
         """The terms of a batch's loss as a sum of parts (4,), so that a part's tensors stay close to the processor.
@@ -304,9 +306,9 @@ class Trainer:
         seconds = self._stopwatch.read()
         self._stopwatch = Stopwatch(self.device)
         terms = (self._terms / self._summed).tolist()
-        loss, rate = sum(terms), self.config.pairs * self._summed / seconds["all"]
+        loss, rate = sum(terms), self._pairs / seconds["all"]
         self._terms.zero_()
-        self._summed = 0
+        self._summed = self._pairs = 0
         if not math.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss} at step {self.step}; lower the learning rate, and begin again in another folder"
@@ -355,7 +357,7 @@ class Trainer:
         self.averaged = {name: tensor.to(self.device) for name, tensor in state["averaged"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         if "terms" in state:  # checkpoints of older versions lack them
-            self._terms, self._summed = state["terms"], state["summed"]
+            self._terms, self._summed, self._pairs = state["terms"], state["summed"], state.get("pairs", 0)
             self._spent = state["seconds"]
         logger.info("resumed at step %d of %d", self.step, self.config.steps)
 
