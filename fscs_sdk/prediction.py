@@ -33,6 +33,15 @@ class Failure:
         raise AttributeError(f"there is no {name} of a photo without an answer: {self.reason}")
 
 
+def sentence(error: Exception) -> str:
+    """An error as one line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it; make the photo smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename!r}: {error.strerror.lower()}" if error.filename is not None else error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class LateMaps(Protocol):
     """What makes a prediction's maps when they are asked for."""
 

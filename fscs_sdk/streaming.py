@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fscs_sdk.prediction import Failure
+from fscs_sdk.prediction import Failure, sentence
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -103,15 +103,6 @@ def attempt(source: Any, call: Callable[[], Result]) -> Result | Failed:
         return call()
     except Exception as error:  # noqa: BLE001 (whatever is wrong with one source, the others are answered)
         return Failed(source, error)
-
-
-def sentence(error: Exception) -> str:
-    """An error as one line."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for it; make the photo smaller"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename!r}: {error.strerror.lower()}" if error.filename is not None else error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def ahead(

@@ -1,13 +1,14 @@
 """A model and supports without a network, for what goes on around them; loads neither torch nor weights."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fscs_sdk.prediction import Prediction
+from fscs_sdk.images import read_image
+from fscs_sdk.prediction import Failure, Prediction
 
 
 class StubSupports:
@@ -29,7 +30,7 @@ class StubModel:
 
     def __init__(self, *, pause: float = 0.0) -> None:
         self.pause = pause
-        self.batches: list[int] = []
+        self.asked: list[str] = []
 
     def encode(self, supports: Mapping[str, object]) -> StubSupports:
         first, second = supports
@@ -39,11 +40,18 @@ class StubModel:
         if not isinstance(supports, StubSupports):
             raise ValueError("these supports were encoded by another model")
 
-    def predict_batch(self, images: Sequence[np.ndarray], supports: StubSupports) -> Iterator[Prediction]:
-        self.batches.append(len(images))
-        return (self._answer(image, supports) for image in images)
+    def stream(
+        self, queries: Iterable[str], supports: StubSupports, *, max_pixels: int, on_error: str
+    ) -> Iterator[Prediction | Failure]:
+        assert on_error == "skip"
+        for query in queries:
+            self.asked.append(query)
+            try:
+                yield self.answer(read_image(query, max_pixels=max_pixels), supports)
+            except (ValueError, OSError, RuntimeError) as error:
+                yield Failure(query, " ".join(str(error).split()))
 
-    def _answer(self, image: np.ndarray, supports: StubSupports) -> Prediction:
+    def answer(self, image: np.ndarray, supports: StubSupports) -> Prediction:
         time.sleep(self.pause)
         if image.shape[:2] == (13, 13):
             raise RuntimeError("13 x 13 is\nunlucky")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import unicodedata
 from dataclasses import replace
@@ -97,7 +98,7 @@ def test_the_tree_is_mirrored_and_the_journal_says_what_was_found(photos, out):
 def test_a_files_content_is_the_models_answer(photos, out):
     run(photos, out, formats=("mask", "npz"))
     with Image.open(photos / "sub" / "b.jpg") as image:
-        (expected,) = StubModel().predict_batch([np.asarray(image)], StubSupports())
+        expected = StubModel().answer(np.asarray(image), StubSupports())
     with np.load(out / "sub" / "b.jpg.npz") as maps:
         np.testing.assert_array_equal(maps["foreground"], expected.foreground)
     with Image.open(out / "sub" / "b.jpg.mask.png") as mask:
@@ -109,9 +110,8 @@ def test_any_way_of_running_gives_the_same_files(photos, tmp_path):
     formats = ("mask", "npz", "csv", "coco")
     run(photos, tmp_path / "plain", formats=formats)
     expected = tree(tmp_path / "plain")
-    for name, options in {"batches": {"batch_size": 3}, "threads": {"workers": 5}}.items():
-        run(photos, tmp_path / name, formats=formats, **options)
-        assert tree(tmp_path / name) == expected
+    run(photos, tmp_path / "threads", formats=formats, workers=5)
+    assert tree(tmp_path / "threads") == expected
     run([photos / name for name in reversed(NAMES)], tmp_path / "listed", formats=formats)
     listed = tree(tmp_path / "listed")
     assert {**listed, "journal.jsonl": 0} == {**expected, "journal.jsonl": 0}
@@ -133,7 +133,7 @@ def test_the_real_model_answers_a_photo_the_same_alone_and_in_a_folder(model: Fe
     alone: Prediction = model.predict(tmp_path / "photos" / "2.png", encoded)
     with np.load(tmp_path / "one" / "2.png.npz") as maps:
         np.testing.assert_array_equal(maps["foreground"], alone.foreground)
-    predict_folder(model, tmp_path / "photos", supports, tmp_path / "three", formats=("npz", "mask"), batch_size=3)
+    predict_folder(model, tmp_path / "photos", supports, tmp_path / "three", formats=("npz", "mask"))
     for number in range(3):
         one, three = np.load(tmp_path / "one" / f"{number}.png.npz"), np.load(tmp_path / "three" / f"{number}.png.npz")
         np.testing.assert_allclose(one["foreground"], three["foreground"], atol=1e-5)
@@ -431,7 +431,7 @@ def test_shards_are_about_equal_and_do_not_depend_on_the_form_of_accents():
     assert [in_shard("e\u0301", (i, 8)) for i in range(1, 9)] == [in_shard("é", (i, 8)) for i in range(1, 9)]
 
 
-@pytest.mark.parametrize("options", [{"shard": (0, 2)}, {"shard": (3, 2)}, {"workers": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize("options", [{"shard": (0, 2)}, {"shard": (3, 2)}, {"workers": 0}])
 def test_options_out_of_range_are_refused(photos, out, options):
     with pytest.raises(ValueError, match=r"shard|at least 1"):
         run(photos, out, **options)
@@ -473,7 +473,7 @@ def test_bad_files_are_recorded_and_the_run_goes_on(photos, out):
         "empty.jpg": "is empty", "torn.jpg": "is damaged", "text.png": "is not an image", "pipe.jpg": "is not a file",
         "unlucky.png": "13 x 13 is unlucky", "huge.png": "the limit is 10000", "gone.jpg": "does not exist",
     }  # fmt: skip
-    summary = run([photos, photos / "gone.jpg"], out, batch_size=3, max_pixels=10_000)
+    summary = run([photos, photos / "gone.jpg"], out, max_pixels=10_000)
     assert summary.answered == 4
     assert not summary.well
     assert {record.path: record.status for record in summary.failed} == dict.fromkeys(sorted(causes), "failed")
@@ -637,7 +637,7 @@ def test_a_second_run_does_nothing(photos, out):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     model = StubModel()
     again = run(photos, out, model=model)
-    assert (again.answered, again.done_before, model.batches) == (0, 4, [])
+    assert (again.answered, again.done_before, model.asked) == (0, 4, [])
     assert again.present == {"bright": 4, "dark": 4}
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
@@ -911,11 +911,11 @@ def test_a_run_does_not_depend_on_how_its_answers_are_computed(photos, tmp_path,
     for level in encoded.features:
         assert all(feature.numel() for feature in level)
     rounded = replace(encoded, features=tuple(tuple(x * (1 + 1e-6) for x in level) for level in encoded.features))
-    keys = {Work(model, supports, ("mask",), 1, None, 1, 2.0).run_key() for supports in (encoded, rounded, classes)}
+    keys = {Work(model, supports, ("mask",), None, 1, 2.0).run_key() for supports in (encoded, rounded, classes)}
     assert len(keys) == 1
-    assert Work(model, encoded.with_thresholds(0.9), ("mask",), 1, None, 1, 2.0).run_key() not in keys
+    assert Work(model, encoded.with_thresholds(0.9), ("mask",), None, 1, 2.0).run_key() not in keys
     older = replace(encoded, source="")  # a file of an earlier version
-    assert Work(model, older, ("mask",), 1, None, 1, 2.0).run_key() not in keys
+    assert Work(model, older, ("mask",), None, 1, 2.0).run_key() not in keys
 
 
 days = st.lists(
@@ -952,7 +952,7 @@ def test_whatever_runs_follow_each_other_a_row_is_of_its_photo(tmp_path_factory,
         for name in said:
             source = Path(records(out)[name].source)
             with Image.open(source) as image:
-                (answer,) = StubModel().predict_batch([np.asarray(image)], StubSupports())
+                answer = StubModel().answer(np.asarray(image), StubSupports())
             if source.parent == base / day:
                 assert said[name] == [str(present).lower() for present in answer.present.values()]
                 assert name in names
@@ -1277,12 +1277,22 @@ def test_there_must_be_something_to_merge(tmp_path, out):
 # ---- Speed and memory ------------------------------------------------------------------------------------------------
 
 
-def test_decoding_the_model_and_writing_overlap(photos, out, monkeypatch):
-    """Each waits until the other two are at work; one after the other they would wait for ever."""
-    for number in range(8):
-        write_photo(photos / f"{number}.png", number)
-    together = threading.Barrier(3, timeout=20)
-    read, calls = fscs_sdk.folder.pipeline.read_image, itertools.count()
+class Slow:
+    """A format whose writing is watched."""
+
+    name, whole_run, maps = "mask", None, True
+
+    def __init__(self, watch) -> None:
+        self.watch = watch
+
+    def write(self, prediction, stem):
+        self.watch()
+        return []
+
+
+def test_the_model_and_writing_overlap(photos, out, monkeypatch):
+    """Each waits until the other is at work; one after the other they would wait for ever."""
+    together = threading.Barrier(2, timeout=20)
     met = []
 
     def meet(who: str) -> None:
@@ -1290,53 +1300,37 @@ def test_decoding_the_model_and_writing_overlap(photos, out, monkeypatch):
             met.append(who)
             together.wait()
 
-    def reading(*arguments, **options):
-        if next(calls) >= 4:
-            meet("read")
-        return read(*arguments, **options)
-
     class Meeting(StubModel):
-        def _answer(self, image, supports):
-            if len(self.batches) == 2:
+        def answer(self, image, supports):
+            if len(self.asked) == 2:
                 meet("model")
-            return super()._answer(image, supports)
+            return super().answer(image, supports)
 
-    class Mask:
-        name, whole_run = "mask", None
-
-        def write(self, prediction, stem):
-            meet("write")
-            return []
-
-    monkeypatch.setattr(fscs_sdk.folder.pipeline, "read_image", reading)
-    monkeypatch.setattr("fscs_sdk.folder.plan.select", lambda formats: [Mask()])
-    assert run(photos, out, model=Meeting(), workers=1).answered == 12
-    assert sorted(met) == ["model", "read", "write"]
+    monkeypatch.setattr("fscs_sdk.folder.plan.select", lambda formats: [Slow(lambda: meet("write"))])
+    assert run(photos, out, model=Meeting(), workers=1).answered == 4
+    assert sorted(met) == ["model", "write"]
 
 
-def test_few_photos_are_in_memory_at_once_and_fewer_where_they_are_large(photos, out, monkeypatch):
+@pytest.mark.parametrize(("memory", "most"), [(2**30, 5), (2 * 9 * 12 * (3 + 1 + 3 * 4), 3), (1, 2)])
+def test_few_answers_wait_to_be_written_and_fewer_where_they_are_large(photos, out, monkeypatch, memory, most):
     for number in range(40):
         write_photo(photos / "more" / f"{number}.png", number)
-    decode = fscs_sdk.folder.pipeline._decode
-    begun: list[object] = []
-    ahead: list[int] = []
+    written: list[None] = []
+    waiting: list[int] = []
 
-    def counted(*arguments):
-        begun.append(arguments)
-        return decode(*arguments)
+    def write() -> None:
+        time.sleep(0.003)
+        written.append(None)
 
     class Counting(StubModel):
-        def _answer(self, image, supports):
-            ahead.append(len(begun) - len(ahead) - 1)
-            return super()._answer(image, supports)
+        def answer(self, image, supports):
+            waiting.append(len(waiting) + 1 - len(written))
+            return super().answer(image, supports)
 
-    monkeypatch.setattr(fscs_sdk.folder.pipeline, "_decode", counted)
-    for memory, most in ((2**30, 5), (2 * 9 * 12 * 3, 2), (1, 1)):
-        begun.clear()
-        ahead.clear()
-        monkeypatch.setattr(fscs_sdk.folder.pipeline, "MEMORY", memory)
-        assert run(photos, out, model=Counting(pause=0.001), workers=2, overwrite=True).answered == 44
-        assert max(ahead) <= most
+    monkeypatch.setattr("fscs_sdk.folder.plan.select", lambda formats: [Slow(write)])
+    monkeypatch.setattr(fscs_sdk.folder.pipeline, "MEMORY", memory)
+    assert run(photos, out, model=Counting(), workers=2).answered == 44
+    assert 1 < max(waiting) <= most
 
 
 def soak(tmp_path: Path, count: int) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -253,14 +252,12 @@ def test_a_disk_that_is_full_is_a_sentence_and_the_code_is_one(photos, supports,
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_how_to_go_on(photos, supports, tmp_path, monkeypatch, model, number, code):
-    predict_batch = model.predict_batch
-
-    def interrupted(images, encoded):
-        if threading.current_thread() is threading.main_thread():
+    def interrupted(queries, encoded, **options):
+        for _ in queries:
             signal.raise_signal(number)
-        return predict_batch(images, encoded)
+            yield
 
-    monkeypatch.setattr(model, "predict_batch", interrupted)
+    monkeypatch.setattr(model, "stream", interrupted)
     before = signal.getsignal(signal.SIGTERM)
     result = predict(photos, "--supports", supports, "--out", tmp_path / "out")
     assert result.exit_code == code

@@ -214,9 +214,9 @@ def test_a_folder_mixes_photos_and_videos(tmp_path, model):
 def test_what_is_done_is_not_done_again_unless_the_rate_changes(tmp_path, model):
     path = write_video(tmp_path / "a.mp4", [RED] * 20)
     run(model, [path], tmp_path / "out")
-    asked = len(model.batches)
+    asked = len(model.asked)
     again = run(model, [path], tmp_path / "out")
-    assert (again.answered, again.done_before, len(model.batches)) == (0, 1, asked)
+    assert (again.answered, again.done_before, len(model.asked)) == (0, 1, asked)
     assert run(model, [path], tmp_path / "out", fps=5).answered == 1
     assert len(table(tmp_path / "out" / "a.mp4.presence.csv")) == 2 * 10
     with pytest.raises(ValueError, match="fps is 0; it must be above 0"):
@@ -230,10 +230,10 @@ class Stopping(StubModel):
         super().__init__()
         self.at = at
 
-    def predict_batch(self, images, supports):
-        if len(self.batches) == self.at:
+    def answer(self, image, supports):
+        if len(self.asked) > self.at:
             raise KeyboardInterrupt
-        return super().predict_batch(images, supports)
+        return super().answer(image, supports)
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"frame": 7, "seco', b"[]\n", b'{"frame": 99}\n'])
@@ -247,7 +247,7 @@ def test_a_stopped_run_goes_on_in_the_middle_to_the_same_files(tmp_path, model, 
         file.write(torn)
     later = StubModel()
     assert run(later, [path], tmp_path / "out", fps=10).well
-    assert len(later.batches) == 30 - 7
+    assert len(later.asked) == 30 - 7
     for ending in (video_files.OVERLAY, video_files.PRESENCE, video_files.SPANS):
         name = f"a.mp4{ending}"
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -260,7 +260,7 @@ def test_what_a_run_left_of_another_video_or_rate_is_not_used(tmp_path):
         run(Stopping(7), [path], tmp_path / "out", fps=10)
     later = StubModel()
     assert run(later, [path], tmp_path / "out", fps=5).well
-    assert len(later.batches) == 15
+    assert len(later.asked) == 15
 
 
 def test_a_broken_video_is_a_named_failure_and_leaves_nothing(tmp_path, model):

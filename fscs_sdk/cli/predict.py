@@ -85,8 +85,8 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts; 'fscs merge' joins them.")
 @click.option("--follow-links", is_flag=True, help="Also follow symbolic links inside the inputs.")
 @click.option("--root", metavar="DIR", help="Mirror paths from here, not from the deepest folder of all inputs.")
-@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Photos at once.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode, and as many that write.")
+@click.option("--batch-size", type=click.IntRange(min=1), expose_value=False, hidden=True)  # of earlier versions
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that write.")
 @max_pixels_option
 @click.option(
     "--fps",
@@ -118,7 +118,6 @@ def predict(
     shard: str | None,
     follow_links: bool,
     root: str | None,
-    batch_size: int,
     workers: int | None,
     max_pixels: int,
     fps: float,
@@ -176,7 +175,6 @@ def predict(
             encoded,
             out,
             formats=formats,
-            batch_size=batch_size,
             workers=workers,
             shard=part,
             overwrite=overwrite,

@@ -57,9 +57,9 @@ class PhotoFile:
 
     @cached_property
     def digest(self) -> str:
-        """Empty where the file cannot be read."""
+        """Empty where the file cannot be read, or is none: a pipe would have us wait for ever."""
         try:
-            return digest_file(self.path)
+            return digest_file(self.path) if os.path.isfile(self.path) else ""
         except OSError:
             return ""
 

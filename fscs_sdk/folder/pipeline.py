@@ -1,30 +1,21 @@
-"""Decode ahead, answer, write behind: the model never waits for a file, and memory is bounded."""
+"""Ask ahead, write behind: the model never waits for a file, and memory is bounded."""
 
 import os
 import stat
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from fscs_sdk.folder.identity import PhotoFile, stamp
 from fscs_sdk.folder.inputs import Photo
 from fscs_sdk.folder.journal import Record
 from fscs_sdk.folder.output import FATAL, OutputFolder
 from fscs_sdk.folder.plan import Plan, Work, is_video
-from fscs_sdk.images import read_image
+from fscs_sdk.prediction import Failure, Prediction, sentence
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from fscs_sdk.prediction import Prediction
-
-#: Bytes of decoded photos that wait for the model, and of predictions that wait to be written; one more of each may be
-#: in memory, however large it is.
+#: Bytes of predictions that wait to be written; one more may be in memory, however large it is.
 MEMORY = 512 * 2**20
 
 
@@ -34,69 +25,69 @@ class _Job:
 
     photo: Photo
     stamp: tuple[int, int, int] | None = None
-    image: "NDArray[np.uint8] | None" = None
     error: str | None = None
-    seconds: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
 
 
 def answers(work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, None, None]:
-    """Decode ahead, answer, write behind, and hand out the records as their files are complete, in order.
+    """Stream the photos through the model, write behind it, and hand out the records as their files are complete.
 
     Raises:
         OSError: the output folder is full or gone.
     """
+    asked: deque[_Job] = deque()
     writing: deque[tuple[Future[Record], int]] = deque()
-    readers = ThreadPoolExecutor(work.workers, "fscs-read")
     writers = ThreadPoolExecutor(work.workers, "fscs-write")
+
+    def sources() -> Iterator[str]:
+        """The files that can be asked about; the others wait in their places among those ``asked``."""
+        for photo in plan.todo:
+            if is_video(photo.path):
+                continue
+            asked.append(_looked_at(photo))
+            if asked[-1].error is None:
+                yield photo.source
+
+    def write(job: _Job, prediction: Prediction | None) -> Iterator[Record]:
+        """Let a thread write, as soon as memory allows; the records are of those that are through."""
+        size = 0 if prediction is None else prediction.image.nbytes + prediction.mask.nbytes
+        if prediction is not None and work.writes_maps:
+            size += 4 * prediction.mask.size * (len(prediction.names) + 1)
+        while writing and (
+            writing[0][0].done()
+            or len(writing) >= 2 * work.workers
+            or size + sum(waiting for _, waiting in writing) > MEMORY
+        ):
+            yield writing.popleft()[0].result()
+        writing.append((writers.submit(_finished, job, prediction, work, plan, output), size))
+
+    stream = iter(work.model.stream(sources(), work.supports, max_pixels=work.max_pixels, on_error="skip"))
     try:
-        jobs = _decoded(readers, (photo for photo in plan.todo if not is_video(photo.path)), work)
-        while batch := list(islice(jobs, work.batch_size)):
-            for job, prediction in _predicted(work, batch):
-                size = 0 if prediction is None else prediction.image.nbytes + prediction.mask.nbytes
-                while writing and (
-                    writing[0][0].done()
-                    or len(writing) >= 2 * work.workers
-                    or size + sum(waiting for _, waiting in writing) > MEMORY
-                ):
-                    yield writing.popleft()[0].result()
-                writing.append((writers.submit(_finished, job, prediction, work, plan, output), size))
+        for answer in stream:
+            while asked[0].error is not None:
+                yield from write(asked.popleft(), None)
+            job = asked.popleft()
+            if isinstance(answer, Failure):
+                job.error = answer.reason
+            yield from write(job, None if isinstance(answer, Failure) else answer)
+            del answer  # or it would be held while the next one is made
+        for job in asked:
+            yield from write(job, None)
         while writing:
             yield writing.popleft()[0].result()
     finally:
-        readers.shutdown(wait=False, cancel_futures=True)
+        if isinstance(stream, Generator):
+            stream.close()
         writers.shutdown(wait=True, cancel_futures=True)
 
 
-def _decoded(readers: ThreadPoolExecutor, photos: Iterable[Photo], work: Work) -> Iterator[_Job]:
-    """Decoded photos, in order, some of them decoded before they are asked for: as many as memory allows if the next
-    ones are as large as the last ones were. As their sizes are not known at first, it begins with two.
-    """
-    waiting = iter(photos)
-    decoding: deque[Future[_Job]] = deque()
-    largest = MEMORY // 2
-
-    def fill() -> None:
-        ahead = min(2 * work.workers + work.batch_size, max(1, MEMORY // max(1, largest))) - len(decoding)
-        decoding.extend(readers.submit(_decode, photo, work.max_pixels) for photo in islice(waiting, max(0, ahead)))
-
-    fill()
-    while decoding:
-        job = decoding.popleft().result()
-        largest = max(largest // 2, 0 if job.image is None else job.image.nbytes)
-        fill()
-        yield job
-
-
-def _decode(photo: Photo, max_pixels: int) -> _Job:
-    begun = time.monotonic()
+def _looked_at(photo: Photo) -> _Job:
     job = _Job(photo, error=photo.problem)
     try:
         if job.error is None:
             job.stamp = check_file(photo)
-            job.image = read_image(photo.source, max_pixels=max_pixels)
-    except Exception as error:  # noqa: BLE001 (whatever is wrong with one photo, the others are answered)
+    except OSError as error:
         job.error = sentence(error)
-    job.seconds = time.monotonic() - begun
     return job
 
 
@@ -111,37 +102,12 @@ def check_file(photo: Photo) -> tuple[int, int, int]:
     return stamp(photo.source)
 
 
-def _predicted(work: Work, jobs: Sequence[_Job]) -> "Iterator[tuple[_Job, Prediction | None]]":
-    """The answers of a batch; where it fails, of its photos one by one, so that a bad one fails alone."""
-    yield from ((job, None) for job in jobs if job.image is None)
-    ready = [job for job in jobs if job.image is not None]
-    answered = 0
-    begun = time.monotonic()
-    try:
-        images = [job.image for job in ready if job.image is not None]
-        for prediction in work.model.predict_batch(images, work.supports) if images else ():
-            job = ready[answered]
-            answered += 1
-            job.seconds += time.monotonic() - begun
-            yield job, prediction
-            begun = time.monotonic()
-    except Exception as error:  # noqa: BLE001 (as above: the memory that a huge photo wants, say)
-        if len(ready) > 1:
-            for job in ready[answered:]:
-                yield from _predicted(work, [job])
-            return
-        ready[0].error, ready[0].image = sentence(error), None
-        yield ready[0], None
-
-
-def _finished(job: _Job, prediction: "Prediction | None", work: Work, plan: Plan, output: OutputFolder) -> Record:
+def _finished(job: _Job, prediction: Prediction | None, work: Work, plan: Plan, output: OutputFolder) -> Record:
     """Write a photo's files, remove what is left of earlier answers, and make its record.
 
     Raises:
         OSError: the output folder is full or gone.
     """
-    begun = time.monotonic()
-    job.image = None
     files: dict[str, tuple[str, ...]] = {}
     if prediction is not None:
         try:
@@ -162,7 +128,7 @@ def _finished(job: _Job, prediction: "Prediction | None", work: Work, plan: Plan
         presence={} if prediction is None else prediction.present,
         scores={} if prediction is None else prediction.scores,
         files=files,
-        seconds=job.seconds + time.monotonic() - begun,
+        seconds=time.monotonic() - job.begun,
     )
 
 
@@ -204,12 +170,3 @@ def make_record(
         run=plan.run,
         stale=() if good else tuple(sorted(earlier.files | new)),
     )
-
-
-def sentence(error: Exception) -> str:
-    """An error as one line."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for it; make the photo smaller"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename!r}: {error.strerror.lower()}" if error.filename is not None else error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__

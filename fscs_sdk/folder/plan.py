@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fscs_sdk.folder.identity import PhotoFile
 from fscs_sdk.folder.inputs import Inputs, InputsError, Photo
@@ -18,10 +18,7 @@ from fscs_sdk.formats import Format, select
 from fscs_sdk.video import VIDEO_ENDINGS
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from fscs_sdk.prediction import Prediction
+    from fscs_sdk.prediction import Failure, Prediction
     from fscs_sdk.supports import SupportSet
 
 #: Part of every run's key: raise it when the same photo, model and supports would give another answer.
@@ -41,9 +38,9 @@ class Segmenter(Protocol):
 
     def check(self, supports: "SupportSet") -> None: ...
 
-    def predict_batch(
-        self, images: "Sequence[NDArray[np.uint8]]", supports: "SupportSet"
-    ) -> "Iterable[Prediction]": ...
+    def stream(
+        self, queries: Iterable[Any], supports: "SupportSet", *, max_pixels: int, on_error: Literal["skip"]
+    ) -> "Iterable[Prediction | Failure]": ...
 
 
 class Work:
@@ -54,7 +51,6 @@ class Work:
         model: Segmenter,
         supports: "str | os.PathLike[str] | Mapping[str, object] | SupportSet",
         formats: str | Sequence[str],
-        batch_size: int,
         workers: int | None,
         max_pixels: int,
         fps: float,
@@ -66,7 +62,7 @@ class Work:
         self.supports = _encoded(model, supports)
         model.check(self.supports)
         self.names = self.supports.names
-        self.batch_size = batch_size
+        self.writes_maps = any(format.maps for format in self.formats)
         self.workers = workers or min(4, max(2, os.cpu_count() or 2))
         self.max_pixels = max_pixels
         self.fps = fps

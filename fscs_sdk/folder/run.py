@@ -19,12 +19,13 @@ from fscs_sdk.folder.journal import (
     write_journal,
 )
 from fscs_sdk.folder.output import FATAL, OutputFolder, check_output
-from fscs_sdk.folder.pipeline import answers, sentence
+from fscs_sdk.folder.pipeline import answers
 from fscs_sdk.folder.plan import Plan, Segmenter, Work, make_plan
 from fscs_sdk.folder.videos import video_answers
 from fscs_sdk.formats import WRITERS, Format
 from fscs_sdk.images import DEFAULT_MAX_PIXELS
 from fscs_sdk.locks import locked_folder
+from fscs_sdk.prediction import sentence
 
 if TYPE_CHECKING:
     from fscs_sdk.supports import SupportSet
@@ -80,7 +81,6 @@ def predict_folder(
     out: str | os.PathLike[str],
     *,
     formats: str | Sequence[str] = DEFAULT_FORMATS,
-    batch_size: int = 1,
     workers: int | None = None,
     shard: tuple[int, int] | str | None = None,
     overwrite: bool = False,
@@ -98,8 +98,8 @@ def predict_folder(
     ``out/journal.jsonl``, has one line for each photo (:class:`Record`); a photo that cannot be read or answered is a
     line with its error, and the run goes on. Called again, it answers only what is new, changed, failed before, or
     whose model, supports, threshold or formats changed. Stopped at any moment, also by ``kill -9``, the next call goes
-    on to the same result, on whatever machine and device. Photos are decoded ahead of the model and written behind it,
-    in threads; beside them the memory needed grows by the photos' lines in the journal, 1 to 2 kB each.
+    on to the same result, on whatever machine and device. Photos go through ``model.stream``, and files are
+    written behind it, in threads; beside them the memory needed grows by the photos' lines in the journal.
 
     Videos are answered after the photos, at ``fps`` frames a second: see :mod:`fscs_sdk.folder.videos` for the files
     that they give instead of those of ``formats``. Each has one line in the journal, and is gone on with in its middle.
@@ -115,8 +115,7 @@ def predict_folder(
             :func:`fscs_sdk.references.read_supports` takes it, which is left out of the inputs then.
         out: the output folder; it must not be or hold an input.
         formats: names from :data:`fscs_sdk.formats.WRITERS`, or one.
-        batch_size: photos that pass the backbone together: on a CPU 1 is best.
-        workers: threads that decode, and as many that write; by default 2 to 4, by the number of processors.
+        workers: threads that write; by default 2 to 4, by the number of processors.
         shard: (i, n) or "i/n", i from 1: only the i-th of n parts, by a hash of the photos' paths, with a journal of
             its own; :func:`~fscs_sdk.folder.merge_journals` joins them.
         overwrite: answer again what is done, and replace results of other photos of the same names.
@@ -136,9 +135,9 @@ def predict_folder(
         OSError: the disk is full or gone, or another run is writing to ``out``. What was answered stays.
     """
     begun = time.monotonic()
-    shard = _checked_options(batch_size, workers, shard, fps)
+    shard = _checked_options(workers, shard, fps)
     leave_out = [*leave_out, supports] if isinstance(supports, (str, os.PathLike)) else leave_out
-    work = Work(model, supports, formats, batch_size, workers, max_pixels, fps)
+    work = Work(model, supports, formats, workers, max_pixels, fps)
     check_output(out)
     found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)
     make_plan(work, found, Path(os.path.realpath(out)), shard=shard, overwrite=overwrite)  # refused before it is made
@@ -203,9 +202,9 @@ def plan_folder(
     Raises:
         InputsError, ValueError, MissingPackageError, OSError: as :func:`predict_folder`.
     """
-    shard = _checked_options(1, None, shard, fps)
+    shard = _checked_options(None, shard, fps)
     leave_out = [*leave_out, supports] if isinstance(supports, (str, os.PathLike)) else leave_out
-    work = Work(model, supports, formats, 1, None, DEFAULT_MAX_PIXELS, fps)
+    work = Work(model, supports, formats, None, DEFAULT_MAX_PIXELS, fps)
     check_output(out)
     found = find_inputs(_listed(inputs), out=out, root=root, follow_links=follow_links, leave_out=leave_out)
     return make_plan(work, found, Path(os.path.realpath(out)), shard=shard, overwrite=overwrite)
@@ -234,13 +233,11 @@ def _listed(inputs: object) -> list[str | os.PathLike[str]]:
     return listed
 
 
-def _checked_options(
-    batch_size: int, workers: int | None, shard: tuple[int, int] | str | None, fps: float
-) -> tuple[int, int] | None:
+def _checked_options(workers: int | None, shard: tuple[int, int] | str | None, fps: float) -> tuple[int, int] | None:
     if not 0 < fps <= 1000:
         raise ValueError(f"fps is {fps}; it must be above 0 and at most 1000 frames a second")
-    if batch_size < 1 or (workers is not None and workers < 1):
-        raise ValueError("batch_size and workers must be at least 1")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; it must be at least 1")
     if isinstance(shard, str):
         return parse_shard(shard)
     if shard is not None and not 1 <= shard[0] <= shard[1]:

@@ -13,12 +13,15 @@ import io
 import json
 import os
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fscs_sdk.atomic import write_atomically
@@ -26,11 +29,11 @@ from fscs_sdk.folder.identity import PhotoFile
 from fscs_sdk.folder.inputs import Photo
 from fscs_sdk.folder.journal import Record
 from fscs_sdk.folder.output import FATAL, OutputFolder
-from fscs_sdk.folder.pipeline import check_file, make_record, sentence
+from fscs_sdk.folder.pipeline import check_file, make_record
 from fscs_sdk.folder.plan import Plan, Work, is_video
 from fscs_sdk.folder.spans import find_spans
 from fscs_sdk.formats import overlay
-from fscs_sdk.prediction import Prediction
+from fscs_sdk.prediction import Failure, Prediction, sentence
 from fscs_sdk.video import Frame, read_frames
 
 if TYPE_CHECKING:
@@ -94,11 +97,7 @@ def _watch(photo: Photo, work: Work, run: str, stem: Path) -> list[_Moment]:
     moments: list[_Moment] = []
     with contextlib.closing(_Answers(partial, made_of)) as answers, _Recorder(video, work) as recorder:
         try:
-            for frame in read_frames(photo.source, fps=work.fps, max_pixels=work.max_pixels):
-                prediction = answers.found(frame, work.names)
-                if prediction is None:
-                    (prediction,) = work.model.predict_batch([frame.image], work.supports)
-                    answers.keep(frame, prediction)
+            for frame, prediction in _answered(photo, work, answers):
                 recorder.add(prediction)
                 pixels = np.bincount(prediction.mask.ravel(), minlength=len(work.names) + 1)[1:]
                 in_order = [(prediction.scores[name], prediction.present[name]) for name in work.names]
@@ -109,6 +108,36 @@ def _watch(photo: Photo, work: Work, run: str, stem: Path) -> list[_Moment]:
             raise
     recorder.check(len(moments))
     return moments
+
+
+def _answered(photo: Photo, work: Work, answers: "_Answers") -> Iterator[tuple[Frame, Prediction]]:
+    """The frames with their answers: first those that a stopped run left, then the model's.
+
+    Raises:
+        VideoError: the video cannot be read to its end.
+        RuntimeError: the model cannot answer a frame.
+    """
+    frames = iter(read_frames(photo.source, fps=work.fps, max_pixels=work.max_pixels))
+    left: list[Frame] = []
+    for frame in frames:
+        found = answers.found(frame, work.names)
+        if found is None:
+            left.append(frame)
+            break
+        yield frame, found
+    asked: deque[Frame] = deque()
+
+    def images() -> "Iterator[NDArray[np.uint8]]":
+        for frame in chain(left, frames):
+            asked.append(frame)
+            yield frame.image
+
+    for answer in work.model.stream(images(), work.supports, max_pixels=work.max_pixels, on_error="skip"):
+        frame = asked.popleft()
+        if isinstance(answer, Failure):
+            raise RuntimeError(answer.reason)
+        answers.keep(frame, answer)
+        yield frame, answer
 
 
 def _write(stem: Path, work: Work, moments: Sequence[_Moment]) -> list[Path]:

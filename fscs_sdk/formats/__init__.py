@@ -78,6 +78,7 @@ class Format:
         ending: what is added to the photo's name; None where the endings depend on the classes.
         whole_run: the file of a whole run inside the output folder, or None.
         package: the optional package that it needs, or None.
+        maps: whether it holds the maps, which take memory.
         part_of: where a whole run has a file for each photo, the one of a photo inside the output folder.
     """
 
@@ -86,6 +87,7 @@ class Format:
     ending: str | None
     whole_run: str | None = None
     package: str | None = None
+    maps: bool = False
     part_of: Callable[[str], str] | None = None
 
     def encode(self, prediction: "Prediction", *, photo: str) -> dict[str, bytes]:
@@ -186,7 +188,7 @@ WRITERS: Mapping[str, Format] = MappingProxyType(
             Format("mask", "one PNG: pixel n is class n, 0 is background; palette and class names inside", ".mask.png"),
             Format("overlay", "the photo with the areas tinted, and a legend", ".overlay.png"),
             Format("classes", "one black and white PNG for each class", None),
-            Format("npz", "NumPy archive: probability maps, mask, names, scores", ".npz"),
+            Format("npz", "NumPy archive: probability maps, mask, names, scores", ".npz", maps=True),
             Format("coco", "COCO JSON with RLE masks", ".coco.json", "annotations.coco.json", "pycocotools"),
             Format("labelme", "LabelMe JSON, the photo inside", ".labelme.json"),
             Format("yolo", "YOLO segmentation labels", ".yolo.txt", "yolo/data.yaml", part_of=yolo_label),
