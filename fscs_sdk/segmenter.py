@@ -531,15 +531,18 @@ class FewShotSegmenter:
                 "for one photo write [photo] or use predict()"
             )
         encoded = self._encoded(supports, threshold, max_pixels)
-        numbered = ((query, f"query {number}") for number, query in enumerate(queries, start=1))
+        numbered = (
+            (query, None if isinstance(query, (str, os.PathLike)) else f"query {number}")  # a path names itself
+            for number, query in enumerate(queries, start=1)
+        )
         way = self._stream_to_device if self.device.type == "cuda" else self._stream_by_workers
         answers = way(numbered, encoded, max_pixels)
         return map(lambda answer: answer.settle(on_error) if isinstance(answer, Failed) else answer, answers)
 
     def _stream_by_workers(
-        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int
+        self, queries: Iterable[tuple[ImageSource, str | None]], supports: SupportSet, max_pixels: int
     ) -> Iterator[Prediction | Failed]:
-        def answer(query: tuple[ImageSource, str]) -> Prediction | Failed:
+        def answer(query: tuple[ImageSource, str | None]) -> Prediction | Failed:
             source, label = query
             return attempt(source, lambda: self._predict(source, label, supports, max_pixels))
 
@@ -552,12 +555,12 @@ class FewShotSegmenter:
         return ahead(queries, answer, pool=workers(), most=2 * count, size=size)
 
     def _stream_to_device(
-        self, queries: Iterable[tuple[ImageSource, str]], supports: SupportSet, max_pixels: int
+        self, queries: Iterable[tuple[ImageSource, str | None]], supports: SupportSet, max_pixels: int
     ) -> Iterator[Prediction | Failed]:
         """Nothing here waits for the device but the calls of what ``begin`` returns."""
         transfers = Transfers(self.device)
 
-        def decode(query: tuple[ImageSource, str]) -> tuple[ImageSource, _Decoded | Failed]:
+        def decode(query: tuple[ImageSource, str | None]) -> tuple[ImageSource, _Decoded | Failed]:
             source, label = query
             return source, attempt(source, lambda: self._decode(source, label, max_pixels))
 
@@ -579,10 +582,10 @@ class FewShotSegmenter:
         finally:
             decoders.shutdown(wait=False, cancel_futures=True)
 
-    def _predict(self, source: ImageSource, label: str, supports: SupportSet, max_pixels: int) -> Prediction:
+    def _predict(self, source: ImageSource, label: str | None, supports: SupportSet, max_pixels: int) -> Prediction:
         return self._begin(self._decode(source, label, max_pixels), supports, Transfers(self.device))()
 
-    def _decode(self, source: ImageSource, label: str, max_pixels: int) -> _Decoded:
+    def _decode(self, source: ImageSource, label: str | None, max_pixels: int) -> _Decoded:
         image = read_image(source, label=label, max_pixels=max_pixels)
         return _Decoded(image, resize_image(image, self.network.input_side))
 
