@@ -185,6 +185,9 @@ class Photos:
     def shots_of(self, way: int) -> list[int]:
         return [int(shot) for shot in np.flatnonzero(self.class_index == way)]
 
+    def shots_like(self, shot: int) -> list[int]:
+        return self.shots_of(int(self.class_index[shot]))
+
     def label(self, shot: int) -> tuple[str, int]:
         """The class's name and the shot's number in it, from 1."""
         way = int(self.class_index[shot])
@@ -261,17 +264,19 @@ def examine(
             progress(done, total)
 
     ways = range(len(photos.names))
-    suspects = _certain(photos, same)
+    suspects = _by_themselves(photos, same)
     suspects += [one for way in ways for one in _unlike(photos, photos.shots_of(way), looked)]
-    doubted = {(suspect.name, suspect.shot) for suspect in suspects if suspect.sureness >= DOUBTED}
+    surest: dict[tuple[str, int], Suspect] = {}
+    for one in sorted(suspects, key=lambda one: (-one.sureness, one.name, one.shot, one.reason)):
+        surest.setdefault((one.name, one.shot), one)
+    doubted = {shot for shot, suspect in surest.items() if suspect.sureness >= DOUBTED}
     evidence = [_evidence(photos, way, looked, asked, doubted) for way in ways]
     presences = [fit_presence(one, delta) for one in evidence]
     offsets = [mask_offset(one.overlaps) if one.enough else 0.0 for one in evidence]
     seen, remarks = _seen(photos, looked, asked, presences, offsets)
     claims = {(shot.name, shot.shot): shot.claimed_by for shot in seen if shot.claimed_by}
-    suspects = [_with_claim(suspect, claims.get((suspect.name, suspect.shot))) for suspect in suspects]
     examination = Examination(
-        suspects=tuple(sorted(suspects, key=lambda one: (-one.sureness, one.name, one.shot))),
+        suspects=tuple(_with_claim(suspect, claims.get(shot)) for shot, suspect in surest.items()),
         classes=tuple(_summary(photos, way, evidence[way], presences[way], offsets[way], delta, asked) for way in ways),
         shots=seen,
         remarks=remarks,
@@ -328,7 +333,7 @@ def _plan(photos: Photos, same: Sequence[int], most: int) -> list[tuple[int, int
             others = sorted((other for other in shots if same[other] != same[shot]), key=order)[:LOOKING]
             if others:
                 plan.append((shot, way, sorted(others)))
-        strangers = [photo for photo in range(len(keys)) if same[photo] not in given]
+        strangers = [photo for photo in range(len(keys)) if same[photo] == photo and photo not in given]
         foreign = sorted((photo for photo in strangers if photo < count), key=order)[:most]
         negatives = sorted((photo for photo in strangers if photo >= count), key=order)[:most]
         plan += [(photo, way, shots) for photo in (*foreign, *negatives)]
@@ -378,8 +383,8 @@ def _area(logits: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
 # ---- What is wrong ---------------------------------------------------------------------------------------------------
 
 
-def _certain(photos: Photos, same: Sequence[int]) -> list[Suspect]:
-    """What needs no model: masks that mark nothing, and photos given twice."""
+def _by_themselves(photos: Photos, same: Sequence[int]) -> list[Suspect]:
+    """What needs no model: masks that mark nothing, next to nothing or everything, and photos given twice."""
     suspects = []
     count = len(photos.class_index)
     negatives = {same[photo] for photo in range(count, len(same))}
@@ -389,6 +394,10 @@ def _certain(photos: Photos, same: Sequence[int]) -> list[Suspect]:
             empty = not photos.marked[shot]
             reason = "has a mask without a pixel" if empty else "has a mask of too few pixels to say anything"
             suspects.append(Suspect(name, number, reason, 1.0 if empty else 0.99))
+        elif photos.marked[shot] < _NOTHING:
+            suspects.append(Suspect(name, number, f"marks {100 * photos.marked[shot]:.2g} % of the photo alone", 0.95))
+        elif photos.marked[shot] > _ALL and not photos.tagged[shot] and len(photos.shots_like(shot)) < 3:
+            suspects.append(Suspect(name, number, "marks the whole photo; a photo without a mask says as much", 0.4))
         if same[shot] in negatives:
             suspects.append(Suspect(name, number, "is among the negatives too", 1.0))
         for other in range(shot):
@@ -416,8 +425,10 @@ def _contradict(photos: Photos, one: int, other: int) -> bool:
 #: A shot's odds of being the bad one among its class's: each weight times how far the shot is from the median of the
 #: others (or, where it says so, by itself), against ``_NONE`` that none is. Fitted by ``docs/calibration.md``'s rule.
 _WHOLE, _ALONE, _AREA, _SIZE, _BETTER, _PEAK, _NONE = 6.86, -6.90, -0.78, 0.59, 30.3, -0.46, 3.43
-#: Of a photo: a mask above this marks all of it; and suspects below this sureness are not named.
-_ALL, _NAMED_FROM = 0.95, 0.65
+#: Shares of a photo: a mask above the one marks all of it, one below the other nothing that could be learnt.
+_ALL, _NOTHING = 0.95, 0.0005
+#: A suspect whose class's photos have to be compared is named from this sureness on.
+_NAMED_FROM = 0.65
 
 
 def _unlike(photos: Photos, shots: Sequence[int], looked: Mapping[int, _Looked]) -> list[Suspect]:

@@ -175,6 +175,28 @@ def test_a_mask_without_a_pixel_is_certainly_wrong():
     assert examination.shots[3].iou is None
 
 
+def test_a_mask_of_next_to_nothing_and_one_of_everything_are_told_without_others():
+    given, answers = world((2,), negatives=0)
+    masks, marked = given.masks.copy(), np.array([0.0001, 1.0])
+    masks[1] = True
+    given = dataclasses.replace(given, masks=masks, marked=marked)
+    suspects = examine(given, answers, delta=0.6)[0].suspects
+    assert [(one.shot, one.sureness > 0.5) for one in suspects] == [(1, True), (2, False)]
+    assert "0.01 %" in suspects[0].reason
+    assert "whole photo" in suspects[1].reason
+
+
+def test_a_shot_is_named_once():
+    given, answers = world()
+    masks = given.masks.copy()
+    masks[0] = ~masks[0]
+    pixels = given.pixels.copy()
+    pixels[0] = pixels[1]
+    bad = dataclasses.replace(given, masks=masks, pixels=pixels, marked=masks.mean(axis=(1, 2)))
+    named = [(one.name, one.shot) for one in examine(bad, answers, delta=0.6)[0].suspects]
+    assert len(named) == len(set(named)) > 0
+
+
 def test_the_same_photo_twice_is_found_whatever_its_compression():
     given, answers = world()
     pixels = given.pixels.copy()
@@ -378,6 +400,19 @@ def test_the_order_of_shots_and_classes_does_not_matter(order, classes):
         assert found == again
     named = {(one.name, order.index(one.shot - 1) + 1, one.reason, one.sureness) for one in first.examination.suspects}
     assert named == {(one.name, one.shot, one.reason, one.sureness) for one in second.examination.suspects}
+
+
+def test_a_hundred_classes_of_five_shots_are_examined_within_bounds():
+    model = toy()
+    supports = {
+        f"class {way}": [
+            Shot(*scene(1000 * way + number, ((number * 5 + way) % 15, (number * 7 + way) % 15))) for number in range(5)
+        ]
+        for way in range(100)
+    }
+    encoded = model.encode(supports, calibrate=True, negatives_per_class=3)
+    assert encoded.examination.pairs == 100 * 5 * 4 + 100 * 3 * 5
+    assert len(encoded.examination.classes) == len(encoded.calibration.offsets) == 100
 
 
 def test_asked_again_the_answer_is_the_same():
