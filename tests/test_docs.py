@@ -1,10 +1,13 @@
 """The docs name what there is: every command, every format, every example."""
 
+import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import fscs_sdk
 from fscs_sdk.cli import SECTIONS
 from fscs_sdk.formats import WRITERS
 from fscs_sdk.weights import read_manifest
@@ -16,6 +19,36 @@ COMMANDS = [command for section in SECTIONS.values() for command in section]
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_section(command: str) -> None:
     assert f"\n## fscs {command}\n" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+def public_names() -> dict[str, set[str]]:
+    """Module -> the names that docs/stability.md says are public."""
+    rows = re.findall(r"^\| `(fscs_sdk[\w.]*)` \| (.+) \|$", (ROOT / "docs" / "stability.md").read_text("utf-8"), re.M)
+    return {module: set(re.findall(r"`(\w+)`", names)) for module, names in rows}
+
+
+def test_what_is_public_is_there() -> None:
+    public = public_names()
+    assert public["fscs_sdk"] == set(fscs_sdk.__all__)
+    for module, names in public.items():
+        for name in names:
+            assert hasattr(import_module(module), name), f"{module}.{name}"
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_uses_public_names_alone(example: Path) -> None:
+    public = public_names()
+    for node in ast.walk(ast.parse(example.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fscs_sdk"):
+            assert {alias.name for alias in node.names} <= public.get(node.module, set()), node.module
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith("fscs_sdk.")]
+
+
+def test_no_log_was_pasted_into_a_document() -> None:
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        pasted = re.findall(r"^(?:\[?[\d/: -]+\]?)? *(?:INFO|WARNING|DEBUG|ERROR)\b.*$", path.read_text("utf-8"), re.M)
+        assert not pasted, f"{path.name}: {pasted[0]}"
 
 
 def test_every_format_is_in_the_guide() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import torch
+from rich.console import Console
 from rich.logging import RichHandler
 from safetensors.torch import load_file
 from torch import Tensor
@@ -43,7 +44,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Train few-shot heads on frozen backbones, and package them."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True), show_path=False)])
 
 
 @main.command()
