@@ -1,0 +1,104 @@
+"""A map follows the photo's edges, is left alone where there are none, and any photo's size is taken."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fscs_sdk import edges
+from fscs_sdk.edges import EdgeGuide
+
+
+def two_tone(height: int, width: int, column: int) -> Tensor:
+    """A photo that is dark left of a column and bright from it on."""
+    photo = torch.full((height, width, 3), 40, dtype=torch.uint8)
+    photo[:, column:] = torch.tensor([200, 180, 90], dtype=torch.uint8)
+    return photo
+
+
+def blurred_step(side: int, place: float) -> Tensor:
+    """A map that rises from 0 to 1 over a fifth of the photo, around ``place`` of its width."""
+    x = torch.linspace(0, 1, side)
+    return ((x - place) * 5 + 0.5).clamp(0, 1).expand(side, side).contiguous()
+
+
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (97, 1201)])
+def test_a_blurred_outline_goes_to_the_edge_of_the_photo(size: tuple[int, int]) -> None:
+    height, width = size
+    edge = round(width * 0.53)
+    found = EdgeGuide(two_tone(height, width, edge)).follow(blurred_step(72, 0.5))
+    outline = (found >= 0.5).float().argmax(dim=1)
+    assert (outline - edge).abs().max() <= max(1, width // 150)
+    before = torch.nn.functional.interpolate(blurred_step(72, 0.5)[None, None], size, mode="bilinear")[0, 0]
+    assert ((before >= 0.5).float().argmax(dim=1) - edge).abs().min() >= 0.02 * width
+
+
+def test_without_edges_in_the_photo_the_outline_stays() -> None:
+    flat = torch.full((300, 400, 3), 128, dtype=torch.uint8)
+    found = EdgeGuide(flat).follow(blurred_step(72, 0.5))
+    assert abs(int((found[150] >= 0.5).float().argmax()) - 200) <= 4
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_a_flat_map_stays_flat(value: float) -> None:
+    photo = torch.randint(0, 256, (120, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = EdgeGuide(photo).follow(torch.full((72, 72), value))
+    torch.testing.assert_close(found, torch.full((120, 90), value), atol=1e-3, rtol=0)
+
+
+def test_pieces_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = two_tone(700, 900, 500)
+    whole = EdgeGuide(photo).follow(blurred_step(72, 0.5))
+    monkeypatch.setattr(edges, "TILE", 100)
+    pieces = EdgeGuide(photo).follow(blurred_step(72, 0.5))
+    assert (whole - pieces).abs().max() <= 2 * edges.UNCHANGED
+
+
+def test_windows_fit_the_object() -> None:
+    thin, thick = torch.zeros(edges.GRID, edges.GRID), torch.zeros(edges.GRID, edges.GRID)
+    thin[:, 90:93] = 1
+    thick[40:150, 40:150] = 1
+    assert edges._radius(thin) == edges.SMALLEST
+    assert edges._radius(thick) == edges.LARGEST
+    assert edges._radius(torch.zeros(edges.GRID, edges.GRID)) == edges.SMALLEST
+
+
+def test_the_inverse_is_the_inverse() -> None:
+    roots = torch.randn(50, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    matrices = roots @ roots.mT + 1e-2 * torch.eye(3)
+    torch.testing.assert_close(edges._inverse(matrices), torch.linalg.inv(matrices))
+
+
+def test_the_coefficients_are_those_of_the_paper_in_a_window() -> None:
+    """Eqs. 11 and 12 of the guided filter, one window at a time."""
+    rng = np.random.default_rng(2)
+    photo = torch.from_numpy(rng.integers(0, 256, (edges.GRID, edges.GRID, 3), dtype=np.uint8))
+    values = torch.rand(edges.GRID, edges.GRID, generator=torch.Generator().manual_seed(3))
+    radius = 3
+    guide = EdgeGuide(photo)
+    slope, _ = guide._coefficients(values, radius)
+    colours = photo.permute(2, 0, 1).double() / 255
+    expected = []
+    for row in range(97, 104):
+        for column in range(47, 54):  # the windows that hold (100, 50)
+            window = (slice(row - radius, row + radius + 1), slice(column - radius, column + radius + 1))
+            x = colours[(slice(None), *window)].flatten(1)
+            y = values[window].double().flatten()
+            centred = x - x.mean(dim=1, keepdim=True)
+            covariance = centred @ centred.T / x.shape[1] + edges.EPSILON * torch.eye(3)
+            expected.append(torch.linalg.solve(covariance, centred @ (y - y.mean()) / x.shape[1]))
+    torch.testing.assert_close(slope[:, 100, 50].double(), torch.stack(expected).mean(dim=0), atol=1e-3, rtol=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(8, 700), st.integers(8, 700), st.integers(2, 100), st.integers(2, 100), st.integers(0, 2**31))
+def test_any_size_gives_probabilities(height: int, width: int, rows: int, columns: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    photo = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
+    found = EdgeGuide(photo).follow(torch.rand(rows, columns, generator=generator))
+    assert found.shape == (height, width)
+    assert found.dtype == torch.float32
+    assert bool(found.isfinite().all())
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
