@@ -64,10 +64,17 @@ DECODERS, PHOTOS_AHEAD = 4, 8
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """A query after its one pass through the backbone: ``pyramid`` maps (1, C_l, H, W); ``size`` (height, width)."""
+    """A query after its one pass through the backbone.
+
+    Attributes:
+        pyramid: maps (1, C_l, H, W).
+        size: (height, width) of the photo.
+        photo: uint8 (height, width, 3), whose edges its maps follow; None: they follow none.
+    """
 
     pyramid: list[list[Tensor]]
     size: tuple[int, int]
+    photo: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ class FewShotSegmenter:
         dtype: str = "auto",
         protocol: ProtocolName | None = None,
         max_memory: int | None = None,
+        edges: bool = False,
     ) -> None:
         """Wrap a loaded network.
 
@@ -127,6 +135,8 @@ class FewShotSegmenter:
             max_memory: bytes that intermediate results may take at once, 4 GB if not given. Fewer photos and pairs are
                 computed together where they would need more; answers stay the same. One at a time is always allowed.
                 What is asked for (supports, and N maps of the photo's size) is not counted.
+            edges: let the maps follow the photo's edges (:mod:`fscs_sdk.model.edges`), by the paper's protocol; by
+                default they are the paper's. Presence and scores are the same either way.
 
         Raises:
             ValueError: an unknown device, dtype or protocol, or a memory limit that is not above 0.
@@ -140,6 +150,7 @@ class FewShotSegmenter:
         self.dtype = choose_dtype(dtype, network, self.device)
         self.protocol: ProtocolName = protocol
         self.max_memory = MAX_MEMORY if max_memory is None else max_memory
+        self.edges = edges and protocol == "paper"
         self.network = network
         for part in network.parts:
             part.to(self.device).eval()
@@ -179,6 +190,7 @@ class FewShotSegmenter:
         protocol: ProtocolName | None = None,
         backbone: str | os.PathLike[str] | None = None,
         max_memory: int | None = None,
+        edges: bool = False,
     ) -> "FewShotSegmenter":
         """Load a model; the default, ``asnet-mini``, is part of the package and needs no network.
 
@@ -196,6 +208,7 @@ class FewShotSegmenter:
             backbone: a ``.safetensors`` file with the backbone's weights, in torchvision's or timm's names, to use in
                 place of any other. A head refuses weights that it was not trained on.
             max_memory: see :meth:`__init__`.
+            edges: see :meth:`__init__`.
 
         Raises:
             ValueError: no such model, or files that are damaged or do not fit together.
@@ -214,7 +227,9 @@ class FewShotSegmenter:
             )
         )
         called = os.path.basename(os.path.abspath(name)).removesuffix(".safetensors")
-        return cls(network, name=called, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory)
+        return cls(
+            network, name=called, device=device, dtype=dtype, protocol=protocol, max_memory=max_memory, edges=edges
+        )
 
     def encode(
         self,
@@ -592,6 +607,8 @@ class FewShotSegmenter:
     def _begin(self, photo: _Decoded, supports: SupportSet, transfers: Transfers) -> Callable[[], Prediction]:
         """Give the device all the work of a query; calling the result waits for the answer."""
         (query,) = self._encode_inputs(transfers.upload(photo.resized[None]), [photo.image.shape[:2]])
+        if self.edges:
+            query = replace(query, photo=transfers.upload(photo.image))
         return self._answer(photo.image, query, supports, transfers)
 
     def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
@@ -617,7 +634,13 @@ class FewShotSegmenter:
 
     def _encode_queries(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedQuery]:
         photos = self._to_input([resize_image(image, self.network.input_side) for image in images])
-        return self._encode_inputs(photos, [image.shape[:2] for image in images])
+        queries = self._encode_inputs(photos, [image.shape[:2] for image in images])
+        if not self.edges:
+            return queries
+        return [
+            replace(query, photo=torch.from_numpy(image).to(self.device))
+            for query, image in zip(queries, images, strict=True)
+        ]
 
     def _encode_inputs(self, photos: Tensor, sizes: Sequence[tuple[int, int]]) -> list[EncodedQuery]:
         """uint8 (B, side, side, 3) on the device -> B queries; ``sizes``: (height, width) that answers are to have."""
@@ -649,6 +672,7 @@ class FewShotSegmenter:
                     supports.thresholds.to(self.device),
                     protocol=self.protocol,
                     calibration=supports.calibration,
+                    photo=query.photo,
                 )
 
         return run(conclude) if self.device.type == "cpu" else conclude()
@@ -708,6 +732,7 @@ class FewShotSegmenter:
                 background=background[0] if background else None,
                 present=None if maps.present is None else torch.from_numpy(present),
                 logarithms=maps.logarithms,
+                photo=torch.from_numpy(image) if self.edges else None,
             )
             return Prediction.with_late_maps(
                 _LateMaps(late),

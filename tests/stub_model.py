@@ -27,6 +27,7 @@ class StubModel:
 
     identity = "stub@0"
     protocol = "paper"
+    edges = False
 
     def __init__(self, *, pause: float = 0.0) -> None:
         self.pause = pause

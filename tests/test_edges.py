@@ -5,10 +5,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fscs_sdk import edges
-from fscs_sdk.edges import EdgeGuide
+from fscs_sdk import FewShotSegmenter
+from fscs_sdk.demo import PHOTOS, SUPPORTS
+from fscs_sdk.images import read_mask
+from fscs_sdk.model import edges
+from fscs_sdk.model.ifsl import Maps
+
+
+def follow(photo: Tensor, plane: Tensor) -> Tensor:
+    """One map (h, w) at the photo's size, following its edges."""
+    return Maps(plane[None], tuple(photo.shape[:2]), photo=photo).probabilities()[0][0]
 
 
 def two_tone(height: int, width: int, column: int) -> Tensor:
@@ -28,7 +37,7 @@ def blurred_step(side: int, place: float) -> Tensor:
 def test_a_blurred_outline_goes_to_the_edge_of_the_photo(size: tuple[int, int]) -> None:
     height, width = size
     edge = round(width * 0.53)
-    found = EdgeGuide(two_tone(height, width, edge)).follow(blurred_step(72, 0.5))
+    found = follow(two_tone(height, width, edge), blurred_step(72, 0.5))
     outline = (found >= 0.5).float().argmax(dim=1)
     assert (outline - edge).abs().max() <= max(1, width // 150)
     before = torch.nn.functional.interpolate(blurred_step(72, 0.5)[None, None], size, mode="bilinear")[0, 0]
@@ -37,22 +46,23 @@ def test_a_blurred_outline_goes_to_the_edge_of_the_photo(size: tuple[int, int]) 
 
 def test_without_edges_in_the_photo_the_outline_stays() -> None:
     flat = torch.full((300, 400, 3), 128, dtype=torch.uint8)
-    found = EdgeGuide(flat).follow(blurred_step(72, 0.5))
+    found = follow(flat, blurred_step(72, 0.5))
     assert abs(int((found[150] >= 0.5).float().argmax()) - 200) <= 4
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_a_flat_map_stays_flat(value: float) -> None:
     photo = torch.randint(0, 256, (120, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = EdgeGuide(photo).follow(torch.full((72, 72), value))
+    found = follow(photo, torch.full((72, 72), value))
     torch.testing.assert_close(found, torch.full((120, 90), value), atol=1e-3, rtol=0)
 
 
 def test_pieces_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = two_tone(700, 900, 500)
-    whole = EdgeGuide(photo).follow(blurred_step(72, 0.5))
-    monkeypatch.setattr(edges, "TILE", 100)
-    pieces = EdgeGuide(photo).follow(blurred_step(72, 0.5))
+    monkeypatch.setattr(edges, "TILE_COLUMNS", 900)
+    whole = follow(photo, blurred_step(72, 0.5))
+    monkeypatch.setattr(edges, "TILE_COLUMNS", 100)
+    pieces = follow(photo, blurred_step(72, 0.5))
     assert (whole - pieces).abs().max() <= 2 * edges.UNCHANGED
 
 
@@ -71,14 +81,14 @@ def test_the_inverse_is_the_inverse() -> None:
     torch.testing.assert_close(edges._inverse(matrices), torch.linalg.inv(matrices))
 
 
-def test_the_coefficients_are_those_of_the_paper_in_a_window() -> None:
+def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eqs. 11 and 12 of the guided filter, one window at a time."""
     rng = np.random.default_rng(2)
     photo = torch.from_numpy(rng.integers(0, 256, (edges.GRID, edges.GRID, 3), dtype=np.uint8))
     values = torch.rand(edges.GRID, edges.GRID, generator=torch.Generator().manual_seed(3))
     radius = 3
-    guide = EdgeGuide(photo)
-    slope, _ = guide._coefficients(values, radius)
+    monkeypatch.setattr(edges, "_radius", lambda _: radius)
+    slope = 255 * edges.Edges(photo, values[None])._coefficients[0]
     colours = photo.permute(2, 0, 1).double() / 255
     expected = []
     for row in range(97, 104):
@@ -89,7 +99,7 @@ def test_the_coefficients_are_those_of_the_paper_in_a_window() -> None:
             centred = x - x.mean(dim=1, keepdim=True)
             covariance = centred @ centred.T / x.shape[1] + edges.EPSILON * torch.eye(3)
             expected.append(torch.linalg.solve(covariance, centred @ (y - y.mean()) / x.shape[1]))
-    torch.testing.assert_close(slope[:, 100, 50].double(), torch.stack(expected).mean(dim=0), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(slope[:3, 100, 50].double(), torch.stack(expected).mean(dim=0), atol=1e-3, rtol=1e-3)
 
 
 @settings(max_examples=30, deadline=None)
@@ -97,8 +107,34 @@ def test_the_coefficients_are_those_of_the_paper_in_a_window() -> None:
 def test_any_size_gives_probabilities(height: int, width: int, rows: int, columns: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     photo = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
-    found = EdgeGuide(photo).follow(torch.rand(rows, columns, generator=generator))
+    found = follow(photo, torch.rand(rows, columns, generator=generator))
     assert found.shape == (height, width)
     assert found.dtype == torch.float32
     assert bool(found.isfinite().all())
     assert 0 <= float(found.min()) <= float(found.max()) <= 1
+
+
+def test_a_model_that_is_told_to_follows_edges_and_its_presence_stays() -> None:
+    plain = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32")
+    following = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32", edges=True)
+    supports = plain.encode(SUPPORTS)
+    before, after = (model.predict(PHOTOS / "cat_query.jpg", supports) for model in (plain, following))
+    assert after.scores == before.scores
+    assert after.present == before.present
+    truth = read_mask(PHOTOS / "cat_query_mask.png", size=before.mask.shape)
+    assert overlap(after.class_mask("cat"), truth) > overlap(before.class_mask("cat"), truth)
+    best = after.foreground.argmax(axis=0)
+    won = (after.foreground.max(axis=0) >= after.background) & after.mask.astype(bool)
+    np.testing.assert_array_equal(after.mask[won], best[won] + 1)
+
+
+def test_a_map_does_not_depend_on_the_other_classes() -> None:
+    photo = torch.randint(0, 256, (200, 310, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    planes = torch.rand(7, 40, 40, generator=torch.Generator().manual_seed(6))
+    together = Maps(planes, (200, 310), photo=photo).probabilities()[0]
+    for plane, found in zip(planes, together, strict=True):
+        assert torch.equal(follow(photo, plane), found)
+
+
+def overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((found & truth).sum() / (found | truth).sum())

@@ -42,6 +42,7 @@ protocol_option = click.option(
     type=click.Choice(PROTOCOLS),
     help="Decide as in the paper, or as the authors' program does.  [default: what the model was trained for]",
 )
+edges_option = click.option("--edges", is_flag=True, help="Let masks follow the photo's edges; the paper's do not.")
 threshold_option = click.option(
     "--threshold",
     "thresholds",
@@ -104,8 +105,10 @@ def misuse(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]
         raise click.UsageError(one_line(str(error))) from error
 
 
-def load_segmenter(model: str, device: str, dtype: str, protocol: "ProtocolName | None" = None) -> "FewShotSegmenter":
-    """The model of ``--model``, ``--device``, ``--dtype`` and ``--protocol``.
+def load_segmenter(
+    model: str, device: str, dtype: str, protocol: "ProtocolName | None" = None, *, edges: bool = False
+) -> "FewShotSegmenter":
+    """The model of ``--model``, ``--device``, ``--dtype``, ``--protocol`` and ``--edges``.
 
     Raises:
         click.UsageError: there is none.
@@ -114,7 +117,7 @@ def load_segmenter(model: str, device: str, dtype: str, protocol: "ProtocolName 
     from fscs_sdk.segmenter import FewShotSegmenter
 
     with misuse():
-        return FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype, protocol=protocol)
+        return FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype, protocol=protocol, edges=edges)
 
 
 def load_supports(

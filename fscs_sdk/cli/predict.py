@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from fscs_sdk.cli.options import (
+    edges_option,
     list_argument,
     load_segmenter,
     load_supports,
@@ -81,6 +82,7 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
 @no_calibrate_option
 @model_options
 @protocol_option
+@edges_option
 @click.option("--overwrite", is_flag=True, help="Answer again what is done; replace results of other photos.")
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts; 'fscs merge' joins them.")
 @click.option("--follow-links", is_flag=True, help="Also follow symbolic links inside the inputs.")
@@ -114,6 +116,7 @@ def predict(
     device: str,
     dtype: str,
     protocol: "ProtocolName | None",
+    edges: bool,
     overwrite: bool,
     shard: str | None,
     follow_links: bool,
@@ -140,7 +143,7 @@ def predict(
     given = [*inputs, *map(list_argument, lists)]
     if not given:
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
-    segmenter = load_segmenter(model, device, dtype, protocol)
+    segmenter = load_segmenter(model, device, dtype, protocol, edges=edges)
     encoded = load_supports(
         segmenter,
         supports,

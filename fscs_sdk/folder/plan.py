@@ -34,6 +34,9 @@ class Segmenter(Protocol):
     @property
     def protocol(self) -> str: ...
 
+    @property
+    def edges(self) -> bool: ...
+
     def encode(self, supports: Mapping[str, object]) -> "SupportSet": ...
 
     def check(self, supports: "SupportSet") -> None: ...
@@ -79,7 +82,8 @@ class Work:
         files of earlier versions do not say that.
         """
         supports, model = self.supports, self.model
-        settings = [ANSWER_VERSION, model.identity.rpartition("@")[2], model.protocol, self.names, supports.source]
+        settings = [ANSWER_VERSION, model.identity.rpartition("@")[2], model.protocol]
+        settings += [model.edges, self.names, supports.source]
         key = sha256(json.dumps(settings).encode())
         if not supports.source:
             maps = (map for level in supports.features for map in level)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fscs_sdk.model.edges import TILE_ROWS, Edges
+
 ProtocolName = Literal["paper", "authors"]
 """``paper``: the K logit maps of a class are averaged, then softmax (section 5.1); the background is the mean of
 (1 - Y) (eq. 3). ``authors``: every shot is normalised by itself; a class is present if at least half of its shots say
@@ -59,6 +61,8 @@ class Maps:
             photo's size: 1 - the mean of all classes (eq. 3), or, with ``present``, 1 - the largest of those.
         present: bool (N,), see ``background``.
         logarithms: whether they are interpolated as logarithms.
+        photo: uint8 (H, W, 3) on the maps' device, whose edges the foreground follows (:mod:`~.edges`); None: none, as
+            in the paper.
     """
 
     foreground: Tensor
@@ -66,25 +70,33 @@ class Maps:
     background: Tensor | None = None
     present: Tensor | None = None
     logarithms: bool = False
+    photo: Tensor | None = None
 
-    def rows(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def _rows(self, first: int, last: int, edges: Edges | None) -> tuple[Tensor, Tensor]:
         """Rows ``first`` to ``last`` - 1 at the photo's size, as what is interpolated: (N, rows, W) and (rows, W)."""
         foreground = _resize_rows(self.foreground, self.size, first, last)
         if self.background is not None:
             return foreground, _resize_rows(self.background[None], self.size, first, last)[0]
         foreground.clamp_(0, 1)
+        if edges is not None:
+            edges.follow(foreground, first)
         if self.present is not None:
             return foreground, _background_of_present(foreground, self.present)
         return foreground, 1 - foreground.mean(dim=0)
 
     def bands(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """All rows, so many at a time that they need little memory: which they are, and :meth:`rows` of them."""
+        """All rows, so many at a time that they need little memory: which they are, foreground (N, rows, W) and
+        background (rows, W)."""
         height, width = self.size
-        elements = ELEMENTS_AT_ONCE.get(self.foreground.device.type, MOST_ELEMENTS_AT_ONCE)
-        step = max(1, elements // (len(self.foreground) * width))
+        if self.photo is None:
+            edges = None
+            elements = ELEMENTS_AT_ONCE.get(self.foreground.device.type, MOST_ELEMENTS_AT_ONCE)
+            step = max(1, elements // (len(self.foreground) * width))
+        else:
+            edges, step = Edges(self.photo, self.foreground), TILE_ROWS
         for first in range(0, height, step):
             last = min(first + step, height)
-            yield slice(first, last), *self.rows(first, last)
+            yield slice(first, last), *self._rows(first, last, edges)
 
     def probabilities(self) -> tuple[Tensor, Tensor]:
         """Foreground float32 (N, H, W) and background (H, W) in [0, 1]."""
@@ -145,6 +157,7 @@ def infer(
     *,
     protocol: ProtocolName = "paper",
     calibration: Calibration | None = None,
+    photo: Tensor | None = None,
 ) -> Inference:
     """Answer one query from its shots' logits.
 
@@ -154,6 +167,8 @@ def infer(
         thresholds: (N,) delta of eq. 2 for each class, in [0, 1].
         calibration: of the N classes; eq. 3 is then a mean over the classes that are present, so that one that is
             absent changes nothing for the others.
+        photo: uint8 (H, W, 3), whose edges the maps follow before eqs. 3 and 5; presence (eq. 2) is asked before. Not
+            by the authors' protocol.
 
     Raises:
         ValueError: a calibration with the authors' protocol, which decides shot by shot.
@@ -165,6 +180,8 @@ def infer(
         maps = replace(maps, present=scores >= thresholds)
     else:
         maps, scores = (_paper_maps if protocol == "paper" else _authors_maps)(shot_logits, size)
+    if protocol == "paper":
+        maps = replace(maps, photo=photo)
     present = scores >= thresholds
     return Inference(maps, scores, present, maps.mask(present))
 
