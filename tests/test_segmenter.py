@@ -472,7 +472,7 @@ def test_the_limit_of_pixels_is_an_option_wherever_a_photo_is_read(model, pets):
     large = photo(1, 100, 101)
     calls = {
         "predict": lambda **limit: model.predict(large, pets, **limit),
-        "predict a list": lambda **limit: model.predict([large], pets, **limit),
+        "predict a list": lambda **limit: model.predict([large], pets, on_error="raise", **limit),
         "stream": lambda **limit: list(model.stream([large], pets, **limit)),
         "encode": lambda **limit: model.encode({"dog": Shot(large)}, **limit),
         "supports of predict": lambda **limit: model.predict(photo(1, 9, 9), {"dog": Shot(large)}, **limit),
@@ -1033,7 +1033,7 @@ def test_a_bad_query_is_refused_in_one_sentence(bad, message):
     with pytest.raises(ValueError, match=f"^the query .*{message}"):
         segmenter.predict(bad, supports)
     with pytest.raises(ValueError, match=f"^query 2 .*{message}"):
-        segmenter.predict([photo(5), bad], supports)
+        segmenter.predict([photo(5), bad], supports, on_error="raise")
 
 
 @pytest.mark.parametrize(("bad", "message"), BAD_PHOTOS)
