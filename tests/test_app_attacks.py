@@ -163,11 +163,11 @@ def test_every_answer_forbids_what_was_not_meant(client):
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/../routes.py",
-        "/static/..%2froutes.py",
+        "/static/../server.py",
+        "/static/..%2fserver.py",
         "/static/%2e%2e/%2e%2e/supports.py",
         "/static//etc/passwd",
-        "/static/..\\routes.py",
+        "/static/..\\server.py",
         "/api/photos/..%2f..%2fsettings.json/view",
         "/api/photos/%2fetc%2fpasswd",
         "/api/photos/queries%2fa.jpg/view",
@@ -269,7 +269,7 @@ def test_a_decompression_bomb_is_refused_from_its_header(client):
 
 
 def test_an_upload_that_is_too_long_is_cut_off(server, client, monkeypatch):
-    monkeypatch.setattr("fscs_sdk.app.routes.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("fscs_sdk.app.photo_routes.MOST_BYTES", 1_000_000)
     response = client.post("/api/photos", params={"name": "x.jpg"}, content=bytes(1_000_001))
     assert response.status_code == 413
     assert "1 MB" in response.json()["error"]

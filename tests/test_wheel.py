@@ -64,6 +64,8 @@ def test_the_wheel_holds_what_a_user_needs_and_no_more(wheel):
         "fscs_sdk/assets/asnet-mini/backbone.safetensors",
         "fscs_sdk/assets/asnet-mini/NOTICE",
         "fscs_sdk/py.typed",
+        "fscs_sdk/app/static/index.html",
+        "fscs_sdk/app/static/main.js",
     ):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fscs_sdk.app.events import Events
-from fscs_sdk.app.workspace import Photo, Workspace, photo_size
+from fscs_sdk.app.workspace import Photo, UnknownPhotoError, Workspace, photo_size
 from fscs_sdk.atomic import write_atomically
 from fscs_sdk.examination import Examination
 from fscs_sdk.prediction import Prediction
@@ -187,6 +188,19 @@ class Asker:
             self.supports, self._encoded_for = encoded.with_thresholds(known), state
             self.supports.save(self.workspace.encoded)
         return self.supports
+
+    def answered_mask(self, photo: Photo) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """The mask of a query's answer, (H, W) with n for the n-th class, and the classes.
+
+        Raises:
+            UnknownPhotoError: there is no answer yet.
+        """
+        answer = self.answers.get(photo.id)
+        path = self.workspace.root / "answers" / f"{photo.name}.mask.png"
+        if answer is None or answer.error or not path.exists():
+            raise UnknownPhotoError("this photo has no answer yet; wait a moment")
+        with Image.open(path) as image:
+            return np.array(image), answer.names
 
     # ------------------------------------------------------------------------------------------------- in the thread
 

@@ -13,7 +13,12 @@ from starlette.types import ASGIApp
 from fscs_sdk.app.asker import Asker
 from fscs_sdk.app.events import Events
 from fscs_sdk.app.guard import Guard
-from fscs_sdk.app.routes import Routes, error_answers
+from fscs_sdk.app.handling import error_answers
+from fscs_sdk.app.mask_routes import MaskRoutes
+from fscs_sdk.app.page_routes import PageRoutes
+from fscs_sdk.app.photo_routes import PhotoRoutes
+from fscs_sdk.app.studio_routes import StudioRoutes
+from fscs_sdk.app.take_routes import TakeRoutes
 from fscs_sdk.app.workspace import Workspace
 from fscs_sdk.segmenter import FewShotSegmenter
 
@@ -51,8 +56,16 @@ def make_app(
         yield
         await to_thread.run_sync(asker.stop)
 
-    routes = Routes(workspace, asker, events, model=model, studio=studio)
-    app = Starlette(routes=routes.routes(), exception_handlers=error_answers(), lifespan=lifespan)
+    shared = workspace, asker, events
+    handlers = (
+        PageRoutes(*shared),
+        PhotoRoutes(*shared),
+        MaskRoutes(*shared),
+        TakeRoutes(*shared, model=model),
+        StudioRoutes(*shared, studio=studio),
+    )
+    routes = [route for kind in handlers for route in kind.routes()]
+    app = Starlette(routes=routes, exception_handlers=error_answers(), lifespan=lifespan)
     return Guard(app, token=token, port=port, exposed=exposed)
 
 
