@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fscs_sdk.prediction import Failure as Failure
     from fscs_sdk.prediction import Prediction as Prediction
+    from fscs_sdk.references import read_supports as read_supports
     from fscs_sdk.segmenter import FewShotSegmenter as FewShotSegmenter
     from fscs_sdk.supports import Shot as Shot
     from fscs_sdk.supports import SupportSet as SupportSet
@@ -27,8 +28,18 @@ _HOMES = {
     "Shot": "fscs_sdk.supports",
     "SupportSet": "fscs_sdk.supports",
     "list_models": "fscs_sdk.weights",
+    "read_supports": "fscs_sdk.references",
 }
-__all__ = ["Failure", "FewShotSegmenter", "Prediction", "Shot", "SupportSet", "__version__", "list_models"]
+__all__ = [
+    "Failure",
+    "FewShotSegmenter",
+    "Prediction",
+    "Shot",
+    "SupportSet",
+    "__version__",
+    "list_models",
+    "read_supports",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -206,7 +206,8 @@ def test_the_segmenter_loads_no_drawing_no_hub_and_no_training():
 
 
 def test_the_public_names():
-    public = ["Failure", "FewShotSegmenter", "Prediction", "Shot", "SupportSet", "__version__", "list_models"]
+    classes = ["Failure", "FewShotSegmenter", "Prediction", "Shot", "SupportSet"]
+    public = [*classes, "__version__", "list_models", "read_supports"]
     assert fscs_sdk.__all__ == public
     assert dir(fscs_sdk) == public
     for name in public:

@@ -693,3 +693,63 @@ def test_a_labelme_file_is_a_mask(tmp_path):
 def test_the_words_that_call_a_mask_are_in_the_documentation():
     text = (Path(__file__).parents[1] / "docs" / "references.md").read_text(encoding="utf-8")
     assert ", ".join(MARKS) in " ".join(text.split())
+
+
+# -------------------------------------------------------------------------------------------- as exporters lay it out
+
+
+def test_shapes_without_an_inside_are_left_out_and_told(tmp_path):
+    photo(tmp_path / "a.jpg")
+    marked = [{"segmentation": [RING, [1, 1, 5, 5]]}, {"segmentation": [], "bbox": [3, 3, 0, 9], "category_id": 9}]
+    with pytest.warns(ReferenceWarning, match=r"annotation 0 of '.*': it has 2 points, .* and 1 more"):
+        assert np.array_equal(drawn(single(read_supports(coco(tmp_path, marked)))), rectangle(10, 10, 30, 30))
+
+
+def test_coco_without_sizes_is_of_the_upright_photo(tmp_path):
+    photo(tmp_path / "a.jpg", orientation=6)
+    path = coco(tmp_path, [{"segmentation": [RING]}], size=(0, 0))
+    assert np.array_equal(drawn(single(read_supports(path))), rectangle(10, 10, 30, 30, WIDTH, HEIGHT))
+
+
+def test_a_coco_folder_of_splits_is_read_where_it_trains(tmp_path):
+    for split in ("train", "valid"):
+        photo(tmp_path / split / "a.jpg")
+        path = coco(tmp_path, [{"segmentation": [RING]}])
+        shutil.move(path, tmp_path / split / "_annotations.coco.json")
+    (tmp_path / "annotations").rmdir()
+    assert single(read_supports(tmp_path)).image == tmp_path / "train" / "a.jpg"
+
+
+def test_xml_and_text_beside_the_photos(tmp_path):
+    photo(tmp_path / "voc" / "a.jpg")
+    box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>31</xmax><ymax>42</ymax></bndbox>"
+    xml = f"<annotation><filename>a.jpg</filename><object><name>cat</name>{box}</object></annotation>"
+    (tmp_path / "voc" / "a.xml").write_text(xml)
+    assert single(read_supports(tmp_path / "voc")).box == [(1.0, 2.0, 31.0, 42.0)]
+    photo(tmp_path / "yolo" / "a.jpg")
+    (tmp_path / "yolo" / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
+    (tmp_path / "yolo" / "classes.txt").write_text("cat")
+    assert single(read_supports(tmp_path / "yolo")).box == [(16.0, 12.0, 48.0, 36.0)]
+
+
+def test_an_export_without_its_photos_is_named(tmp_path):
+    label_map(tmp_path / "SegmentationClass" / "a.png", {8: CAT})
+    (tmp_path / "ImageSets").mkdir()
+    with pytest.raises(ValueError, match=r"has annotations but no photos; put them into '.*JPEGImages'"):
+        read_supports(tmp_path)
+
+
+def test_label_studio_s_accidental_clicks_are_left_out(tmp_path):
+    photo(tmp_path / "a.jpg")
+    size = {"original_width": WIDTH, "original_height": HEIGHT}
+    values = [
+        {"x": 5, "y": 5, "width": 0, "height": 0, "rotation": 0, "rectanglelabels": ["cat"]},
+        {"x": 0, "y": 0, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]},
+        {"x": 0, "y": 0, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]},
+    ]
+    regions = [{"value": value} | size for value in values]
+    regions[2]["image_rotation"] = 90
+    content = [{"data": {"image": "https://host/b/a.jpg?sig=1"}, "annotations": [{"result": regions}]}]
+    (tmp_path / "export.json").write_text(json.dumps(content))
+    with pytest.warns(ReferenceWarning, match=r"its edges enclose nothing and 1 more"):
+        assert single(read_supports(tmp_path)).box == [(0.0, 0.0, 32.0, 24.0)]

@@ -58,6 +58,9 @@ def listing(folder: Path) -> dict[str, list[tuple[str, str | None]]]:
         (["rex.jpg", "rex.bmp"], [("rex.jpg", "rex.bmp")]),
         (["rex.tif", "rex.png"], [("rex.tif", "rex.png")]),
         (["rex.tif", "rex.bmp"], [("rex.bmp", None), ("rex.tif", None)]),
+        (["rex.jpg", "rex_mask_1.png"], [("rex.jpg", "rex_mask_1.png")]),
+        (["rex.jpg", "rexmask.png"], [("rex.jpg", "rexmask.png")]),
+        (["1.jpg", "10.png"], [("1.jpg", None), ("10.png", None)]),
         (["gas_mask.jpg", "wine label.jpg"], [("gas_mask.jpg", None), ("wine label.jpg", None)]),
         (["caf\u00e9.jpg", "cafe\u0301_mask.png"], [("caf\u00e9.jpg", "cafe\u0301_mask.png")]),
         (["two.dots.jpg", "two.dots.png"], [("two.dots.jpg", "two.dots.png")]),
@@ -94,6 +97,8 @@ def test_links_to_classes_and_photos_are_followed(tmp_path):
         (["dog/a.jpg", "dog/a.webp", "dog/a.png"], "could be the mask of 'a.jpg' and of 'a.webp'; rename one"),
         (["dog/a.jpg", "dog/a.webp", "dog/a_mask.png"], "could be the mask of 'a.jpg' and of 'a.webp'; rename one"),
         (["dog/a.jpg", "Dog/a.jpg"], "Dog' and '"),
+        (["dog/a.jpg", "dog_masks/a.png"], "dog'; put them there, beside the photos"),
+        (["dog/a.jpg", "dog/a_mask.png", "dog/a_mask_2.png"], "has two masks, 'a_mask.png' and 'a_mask_2.png'"),
         (["caf\u00e9/a.jpg", "cafe\u0301/a.jpg"], "are one class; put their photos into one folder"),
         (["images/a.jpg", "masks/a.png"], "look like a data set without a list of its classes; add classes.txt"),
         ([os.fsdecode(b"\xff/a.jpg")], "a name that is not in UTF-8; rename the folder"),
@@ -149,6 +154,17 @@ def test_what_is_left_out_is_named(tmp_path):
     make(tmp_path / "dog", "rex.jpg", "rex.jpg.overlay.png", "notes.txt", "other.json", "rex.xml")
     with pytest.warns(ReferenceWarning, match=r"left out: notes.txt, other.json, rex.jpg.overlay.png, rex.xml"):
         assert listing(tmp_path) == {"dog": [("rex.jpg", None)]}
+
+
+def test_a_class_may_be_called_like_another_s_masks(tmp_path):
+    make(tmp_path, "face/a.jpg", "face_mask/b.jpg", "wine/a.jpg", "wine label/a.jpg")
+    assert list(listing(tmp_path)) == ["face", "face_mask", "wine", "wine label"]
+
+
+def test_what_may_be_a_mask_is_named(tmp_path):
+    make(tmp_path / "dog", "rex.jpg", "rex-cut.png")
+    with pytest.warns(ReferenceWarning, match=r"rex-cut.png' is taken for a photo; if it is the mask of 'rex.jpg'"):
+        assert listing(tmp_path) == {"dog": [("rex-cut.png", None), ("rex.jpg", None)]}
 
 
 def test_an_array_is_a_mask(tmp_path):

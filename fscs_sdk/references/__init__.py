@@ -135,6 +135,9 @@ def _of_folder(folder: Path) -> Annotations | None:
     cvat = folder / "annotations.xml"
     if cvat.is_file():
         return _annotations(cvat)
+    boxes = [path for path in sorted(folder.glob("*.xml")) if read_xml(path).tag == "annotation"]
+    if boxes:
+        return read_boxes(boxes, Album(folder), f"'{folder}'")
     for place in (folder, *(folder / name for name in JSON_FOLDERS)):
         files = sorted(path for path in place.glob("*.json") if not path.name.startswith("."))
         if files:
@@ -157,11 +160,11 @@ def _of_json(files: Sequence[Path], root: Path, source: str, *, only: bool = Tru
         names = ", ".join(f"'{path.name}'" for path in [*labelme[:1], *(path for path, _ in others)])
         raise ValueError(f"{source} holds several data sets ({names}); give the file of one")
     if labelme:
-        return read_labelme(labelme, source)
+        return read_labelme(labelme, source, root)
     for path, content in others:
         if is_coco(content):
-            return read_coco(content, path, Album(root))
-        return read_label_studio(content, path, Album(root))
+            return read_coco(content, path, Album(root, beside=path.parent))
+        return read_label_studio(content, path, Album(root, beside=path.parent))
     if only:
         raise ValueError(f"{source} is JSON, but not of LabelMe, COCO (objects) or Label Studio; export it as one")
     return None

@@ -5,31 +5,34 @@ import os
 from pathlib import Path, PurePosixPath
 
 from fscs_sdk.images.endings import PHOTO_ENDINGS
+from fscs_sdk.references.label_text import AnnotationError
 from fscs_sdk.spelling import name_key
 
 
 class Album:
     """The photos of a folder and all below it, by name. It is searched once, when a photo is not where it was said."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, beside: Path | None = None) -> None:
+        """``beside``: a folder in which paths are tried first, such as that of the file that names the photos."""
         self.folder = folder
+        self.beside = beside or folder
 
     def find(self, name: str) -> Path | None:
         """The photo that is called so.
 
-        That is the file at this path from the folder, else the one below it whose path agrees with it from the end for
+        That is the file at this path from either folder, else the one below whose path agrees with it from the end for
         longest, upper and lower case and forms of accents being one. None if there is none of that name.
 
         Raises:
-            ValueError: several files agree equally long.
+            AnnotationError: several files agree equally long.
         """
         plain = name.replace("\\", "/")
-        exact = self.folder / plain
         if not plain or "\0" in plain:
             return None
         try:
-            if exact.is_file():
-                return exact
+            for exact in (self.beside / plain, self.folder / plain):
+                if exact.is_file():
+                    return exact
         except OSError:  # a name that this system cannot have
             return None
         parts = [name_key(part) for part in PurePosixPath(plain).parts]
@@ -53,7 +56,9 @@ class Album:
 
         ranked = sorted(found, key=agreement, reverse=True)
         if agreement(ranked[0]) == agreement(ranked[1]):
-            raise ValueError(f"{name!r} could be '{ranked[0]}' or '{ranked[1]}'; remove one, or give the folder of one")
+            raise AnnotationError(
+                f"{name!r} could be '{ranked[0]}' or '{ranked[1]}'; remove one, or give the folder of one"
+            )
         return ranked[0]
 
     @functools.cached_property

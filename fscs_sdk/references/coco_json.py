@@ -37,30 +37,43 @@ def read_coco(content: dict[str, Any], path: Path, album: Album) -> Annotations:
         of_photo: dict[Any, list[tuple[str, Shape]]] = {}
         for annotation in content["annotations"]:
             image = images[annotation["image_id"]]
-            with reading(f"annotation {annotation.get('id')} of '{path}'", "COCO"):
-                size = (int(image["height"]), int(image["width"]))
-                areas = [(names[annotation["category_id"]], shape) for shape in _shapes(annotation, size)]
-            of_photo.setdefault(annotation["image_id"], []).extend(areas)
+            what = f"annotation {annotation.get('id')} of '{path}'"
+            with reading(what, "COCO"):
+                name = names[annotation["category_id"]]
+            of_photo.setdefault(annotation["image_id"], []).extend(
+                (name, shape) for shape in _shapes(annotation, _size(image), what, found.left_out)
+            )
         for key, areas in of_photo.items():
             called = str(images[key]["file_name"])
-            found.add(album.find(called), called, areas, (int(images[key]["height"]), int(images[key]["width"])))
+            found.add(album.find(called), called, areas, _size(images[key]))
     return found
 
 
-def _shapes(annotation: dict[str, Any], size: tuple[int, int]) -> Iterator[Shape]:
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """(height, width) of a photo, which some exporters do not know."""
+    height, width = int(image.get("height") or 0), int(image.get("width") or 0)
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _shapes(
+    annotation: dict[str, Any], size: tuple[int, int] | None, what: str, left_out: list[str]
+) -> Iterator[Shape]:
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        yield _run_lengths(segmentation, size)
+        with reading(what, "COCO"):
+            yield _run_lengths(segmentation, size)
     elif segmentation:
         for ring in segmentation:
-            yield polygon(ring)
+            with reading(what, "COCO", left_out):
+                yield polygon(ring)
     elif annotation.get("bbox"):
-        left, top, width, height = (float(value) for value in annotation["bbox"])
-        yield box(left, top, left + width, top + height)
+        with reading(what, "COCO", left_out):
+            left, top, width, height = (float(value) for value in annotation["bbox"])
+            yield box(left, top, left + width, top + height)
 
 
-def _run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> RunLengths:
+def _run_lengths(segmentation: dict[str, Any], size: tuple[int, int] | None) -> RunLengths:
     height, width = (int(value) for value in segmentation["size"])
-    if (height, width) != size:
+    if size is not None and (height, width) != size:
         raise ValueError(f"its run lengths are {width} x {height} and its photo {size[1]} x {size[0]}")
     return run_lengths(segmentation["counts"], (0, 0, width, height), by_columns=True)

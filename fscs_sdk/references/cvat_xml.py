@@ -61,7 +61,7 @@ def _areas(
         elif element.tag == "tag":
             yield element.attrib["label"], None
         elif label is not None:
-            with reading(f"the {element.tag} {label!r} in {called!r} of '{path}'", "CVAT"):
+            with reading(f"the {element.tag} {label!r} in {called!r} of '{path}'", "CVAT", found.left_out):
                 yield label, _shape(element)
 
 

@@ -1,6 +1,7 @@
 """A folder of labelled photos -> shots: ``supports/<class>/<photo>.jpg``, with its mask beside it."""
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,14 @@ from fscs_sdk.spelling import find_name, name_key
 from fscs_sdk.supports import Shot
 
 #: What people and programs write before or after a photo's name to call a mask.
-MARKS = ("mask", "masks", "seg", "segmentation", "gt", "label", "labels", "matte", "annotation")
+MARKS = (
+    *("mask", "masks", "seg", "segmentation", "gt", "groundtruth", "label", "labels", "annotation", "matte", "alpha"),
+    *("binary", "fg", "foreground"),
+)
+#: Of these, what calls a file a mask also where no photo is there.
+CERTAIN_MARKS = ("mask", "masks")
+#: A number after a mark or a name, as in ``rex_mask_2.png``.
+NUMBER = re.compile(r"(?<=\D)[_\-. ]?\d{1,3}$")
 #: What stands between that and the name.
 JOINTS = ("_", "-", ".", " ")
 #: Endings of pictures that keep every pixel's value: beside a photo of the same name one of these is its mask.
@@ -60,6 +68,9 @@ def read_support_folder(folder: str | os.PathLike[str]) -> dict[str, list[Shot]]
         raise ValueError(f"'{stray[0]}' belongs to no class; move it into a folder with the name of its class")
     classes: dict[str, Path] = {}
     for path in _folders(top):
+        owner = _owner_of_masks(path)
+        if owner is not None:
+            raise ValueError(f"'{path}' holds the masks of '{owner}'; put them there, beside the photos")
         twin = find_name(path.name, classes)
         if twin is not None:
             raise ValueError(f"'{classes[twin]}' and '{path}' are one class; put their photos into one folder")
@@ -101,6 +112,14 @@ def _shots(name: str, folder: Path) -> list[Shot]:
     if not photos:
         raise ValueError(f"the class '{folder}' has no photo; put at least one into it, or remove the folder")
     _tell(folder, left_out)
+    for photo in photos:
+        owner = _may_be_mask_of(photo, photos)
+        if owner is not None and photo not in masks:
+            warnings.warn(
+                f"'{photo}' is taken for a photo; if it is the mask of '{owner.name}', call it '{owner.stem}_mask.png'",
+                ReferenceWarning,
+                stacklevel=3,
+            )
     return [_shot(photo, masks.get(photo), name) for photo in photos]
 
 
@@ -121,6 +140,20 @@ def _shot(photo: Path, mask: Path | None, name: str) -> Shot:
         raise ValueError(f"'{mask}' is no NumPy array ({error}); save the mask with numpy.save") from None
 
 
+def _owner_of_masks(folder: Path) -> Path | None:
+    """The class's folder that a folder such as ``dog_masks`` holds the masks of: all its pictures are called like
+    photos there. (``face_mask`` beside ``face`` may well be a class.)
+    """
+    names = _without([mark + joint for joint in JOINTS for mark in MARKS], folder)
+    for other in _folders(folder.parent):
+        if name_key(other.name) in names:
+            pictures = [path for path in _files(folder) if path.suffix.lower() in EXACT_ENDINGS]
+            stems = {name_key(path.stem) for path in _files(other)}
+            if pictures and all(name_key(path.stem) in stems for path in pictures):
+                return other
+    return None
+
+
 def _is_result(path: Path, pictures: Sequence[Path]) -> bool:
     """Whether a picture was made of another and is no mask, such as ``rex.jpg.overlay.png``."""
     made = any(name_key(path.name).startswith(f"{name_key(other.name)}.") for other in pictures if other != path)
@@ -133,7 +166,20 @@ def _is_mask(path: Path, pictures: Sequence[Path]) -> bool:
         return True
     if path.suffix.lower() not in EXACT_ENDINGS:
         return False
-    return bool(_owners(path)) or any(_is_exact_twin(path, other) for other in others)
+    certain = [mark + joint for joint in JOINTS for mark in CERTAIN_MARKS]
+    return bool(_without(certain, path)) or any(_is_exact_twin(path, other) for other in others)
+
+
+def _may_be_mask_of(path: Path, photos: Sequence[Path]) -> Path | None:
+    """The photo, kept with loss, whose name begins a picture's that is kept without: ``rex.jpg`` of ``rex-2.png``."""
+    if path.suffix.lower() not in EXACT_ENDINGS:
+        return None
+    key = name_key(path.stem)
+    for other in photos:
+        begins = key.startswith(name_key(other.stem)) and not key[len(name_key(other.stem)) :][:1].isalnum()
+        if begins and other != path and other.suffix.lower() not in EXACT_ENDINGS:
+            return other
+    return None
 
 
 def _is_exact_twin(path: Path, photo: Path) -> bool:
@@ -170,10 +216,18 @@ def _photo_of(mask: Path, photos: Sequence[Path]) -> Path:
 
 
 def _owners(path: Path) -> list[str]:
-    """The names, with or without ending, of photos that a file calls itself the mask of; none for other files."""
+    """The names, with or without ending, of photos that a file may call itself the mask of, the likeliest first."""
+    return _without([mark + joint for joint in (*JOINTS, "") for mark in MARKS], path)
+
+
+def _without(marks: Sequence[str], path: Path) -> list[str]:
+    """A file's name without one of these marks before it, or, turned round, after it, with or without a number."""
     key = name_key(path.stem)
-    found = [key.removesuffix(joint + mark) for mark in MARKS for joint in JOINTS if key.endswith(joint + mark)]
-    found += [key.removeprefix(mark + joint) for mark in MARKS for joint in JOINTS if key.startswith(mark + joint)]
+    found: list[str] = []
+    for mark in marks:
+        after = mark[-1:] + mark[:-1] if mark[-1:] in JOINTS else mark
+        found += [text.removesuffix(after) for text in (key, NUMBER.sub("", key)) if text.endswith(after)]
+        found += [key.removeprefix(mark)] if key.startswith(mark) else []
     found += [key.removesuffix(".labelme")] if path.suffix.lower() == ".json" and key.endswith(".labelme") else []
     return [owner for owner in found if owner]
 

@@ -13,7 +13,7 @@ from fscs_sdk.images.endings import PHOTO_ENDINGS
 from fscs_sdk.references.album import Album
 from fscs_sdk.references.annotations import Annotations
 from fscs_sdk.references.label_text import reading
-from fscs_sdk.references.shapes import Shape, ellipse, polygon, rectangle, ring_of, run_lengths
+from fscs_sdk.references.shapes import EmptyShapeError, Shape, ellipse, polygon, rectangle, ring_of, run_lengths
 
 #: What Label Studio puts before the name of an uploaded file.
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")
@@ -98,18 +98,21 @@ def _areas(
     labels = next((value[key] for key in value if key.endswith("labels") and isinstance(value[key], list)), None)
     if not labels:
         return  # the same region comes again with its labels, or nobody named it
-    shape = None
-    if not region.get("image_rotation") and size is not None:
-        shape = _shape(value, *size)
-    if shape is None:
-        turned = "was made on a turned view" if region.get("image_rotation") else "has no area"
-        found.left_out.append(f"{labels[0]!r} on {where} {turned}")
+    what = f"{labels[0]!r} on {where}"
+    if region.get("image_rotation") or size is None:
+        found.left_out.append(f"{what}: it was made on a turned view, or on a photo of unknown size")
         return
-    yield from ((str(label), shape) for label in labels)
+    with reading(what, "Label Studio's", found.left_out):
+        shape = _shape(value, *size)
+        yield from ((str(label), shape) for label in labels)
 
 
-def _shape(value: dict[str, Any], height: int, width: int) -> Shape | None:
-    """A region whose places and lengths are hundredths of the photo's width and height."""
+def _shape(value: dict[str, Any], height: int, width: int) -> Shape:
+    """A region whose places and lengths are hundredths of the photo's width and height.
+
+    Raises:
+        EmptyShapeError: it is of a kind without an area.
+    """
     x, y = width / 100, height / 100
     if "rle" in value:
         area = unpack_brush(value["rle"], 4 * height * width).reshape(height, width, 4)[:, :, 3] > 0
@@ -125,7 +128,7 @@ def _shape(value: dict[str, Any], height: int, width: int) -> Shape | None:
         left, top = value["x"] * x, value["y"] * y
         right, bottom = left + value["width"] * x, top + value["height"] * y
         return rectangle(left, top, right, bottom, value.get("rotation", 0), around=(left, top))
-    return None
+    raise EmptyShapeError("it has no area")
 
 
 def unpack_brush(data: Any, count: int) -> NDArray[np.uint8]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fscs_sdk.references.shapes import EmptyShapeError
+
 
 def read_text(path: Path) -> str:
     """A file's text, UTF-8 or UTF-16 with its mark.
@@ -32,10 +34,18 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def reading(what: str, kind: str) -> Iterator[None]:
-    """Whatever is missing or of another type in ``what`` becomes one sentence: it is no good ``kind``."""
+def reading(what: str, kind: str, left_out: list[str] | None = None) -> Iterator[None]:
+    """Whatever is missing or of another type in ``what`` becomes one sentence: it is no good ``kind``.
+
+    Args:
+        left_out: where shapes without an inside are noted; tools write some by accident, and the rest counts.
+    """
     try:
         yield
+    except EmptyShapeError as error:
+        if left_out is None:
+            raise AnnotationError(f"{what}: {error}; draw it again") from None
+        left_out.append(f"{what}: {error}")
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError, ArithmeticError, ValueError) as error:
         if isinstance(error, AnnotationError):
             raise

@@ -24,11 +24,11 @@ def is_labelme(content: Any) -> bool:
     return isinstance(content, dict) and "shapes" in content and "imagePath" in content
 
 
-def read_labelme(paths: list[Path], source: str) -> Annotations:
+def read_labelme(paths: list[Path], source: str, root: Path) -> Annotations:
     """All photos of some LabelMe files.
 
-    The photo is the file at ``imagePath``, beside or below the JSON file, else the one inside it. LabelMe shows photos
-    upright, so coordinates are of the upright photo. Flags are no annotations.
+    The photo is the file at ``imagePath``, beside or below the JSON file or below ``root``, else the one inside it.
+    LabelMe shows photos upright, so coordinates are of the upright photo. Flags are no annotations.
 
     Raises:
         ValueError: a file is broken.
@@ -36,13 +36,15 @@ def read_labelme(paths: list[Path], source: str) -> Annotations:
     """
     found = Annotations(source)
     albums: dict[Path, Album] = {}
+    everywhere = Album(root)
     for path in paths:
         content = read_json(path)
         if not is_labelme(content):
             continue
         with reading(f"'{path}'", "a LabelMe file"):
             album = albums.setdefault(path.parent, Album(path.parent))
-            photo: Path | EmbeddedPhoto | None = album.find(str(content["imagePath"]))
+            called = str(content["imagePath"])
+            photo: Path | EmbeddedPhoto | None = album.find(called) or everywhere.find(called)
             if photo is None and content.get("imageData"):
                 photo = _embedded(path)
         _add(content, path, photo, found)
@@ -92,7 +94,7 @@ def _areas(entries: list[dict[str, Any]], path: Path, found: Annotations) -> Ite
         if kind in LINES:
             found.left_out.append(f"the {kind} {entry['label']!r} in '{path}' has no area")
             continue
-        with reading(f"shape {number} of '{path}'", f"a {kind} of LabelMe"):
+        with reading(f"shape {number} of '{path}'", f"a {kind} of LabelMe", found.left_out):
             yield str(entry["label"]), _shape(kind, entry)
 
 

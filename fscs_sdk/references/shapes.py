@@ -19,6 +19,10 @@ from PIL import Image
 ELLIPSE_POINTS = 72
 
 
+class EmptyShapeError(ValueError):
+    """A shape without an inside: too few points, or a box of no width or height."""
+
+
 class Shape(Protocol):
     """Some pixels of one class."""
 
@@ -162,7 +166,8 @@ def polygon(*rings: Any) -> Polygon:
     """A polygon from lists of x, y pairs, or flat lists of x and y in turn.
 
     Raises:
-        ValueError: a ring has fewer than three points, or a value is no finite number.
+        EmptyShapeError: a ring has fewer than three points.
+        ValueError: a value is no finite number.
     """
     return Polygon(tuple(ring_of(ring) for ring in rings))
 
@@ -174,7 +179,7 @@ def ring_of(points: Any) -> NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError):
         raise ValueError("its points are not pairs of numbers") from None
     if len(ring) < 3:
-        raise ValueError(f"it has {len(ring)} points, and an area has at least three")
+        raise EmptyShapeError(f"it has {len(ring)} points, and an area has at least three")
     return finite(ring)
 
 
@@ -182,7 +187,8 @@ def box(left: Any, top: Any, right: Any, bottom: Any, *, relative: bool = False)
     """A box from its edges, in any order of opposite ones.
 
     Raises:
-        ValueError: a value is no finite number, or there is nothing inside.
+        EmptyShapeError: there is nothing inside.
+        ValueError: a value is no finite number.
     """
     try:
         edges = np.array([left, top, right, bottom], np.float64)
@@ -190,7 +196,7 @@ def box(left: Any, top: Any, right: Any, bottom: Any, *, relative: bool = False)
         raise ValueError("its edges are not numbers") from None
     x, y = np.sort(finite(edges)[[0, 2]]), np.sort(edges[[1, 3]])
     if x[0] == x[1] or y[0] == y[1]:
-        raise ValueError("its edges enclose nothing")
+        raise EmptyShapeError("its edges enclose nothing")
     return Box((float(x[0]), float(y[0]), float(x[1]), float(y[1])), relative)
 
 

@@ -17,7 +17,8 @@ from fscs_sdk.spelling import find_name
 
 #: Folders of photos and of label maps, by the names that VOC, CVAT, LabelMe's converter and people give them.
 PHOTO_FOLDERS = ("JPEGImages", "images")
-MAP_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "masks")
+MAP_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "masks", "labels")
+BOX_FOLDERS = ("Annotations", "annotations")
 #: Lists of classes.
 CLASS_LISTS = ("labelmap.txt", "class_names.txt", "classes.txt", "classes.json")
 #: The values of Pascal VOC itself, which has no list.
@@ -38,17 +39,22 @@ class VocFolders:
 
 
 def find_voc(folder: Path) -> VocFolders | None:
-    """The parts of a folder that is such a data set."""
-    photos = _first(folder, PHOTO_FOLDERS)
-    if photos is None:
+    """The parts of a folder that is such a data set; None for any other.
+
+    Raises:
+        ValueError: it is one, but has no photos.
+    """
+    photos, classes = _first(folder, PHOTO_FOLDERS), _first(folder, CLASS_LISTS)
+    maps = next((folder / name for name in MAP_FOLDERS if any((folder / name).rglob("*.png"))), None)
+    boxes = next((folder / name for name in BOX_FOLDERS if any((folder / name).glob("*.xml"))), None)
+    own = maps is not None and maps.name.startswith("SegmentationClass")
+    if not own and (maps is None or classes is None):
+        maps = None
+    if maps is None and boxes is None:
         return None
-    maps, classes = _first(folder, MAP_FOLDERS), _first(folder, CLASS_LISTS)
-    if maps is not None and (classes is not None or maps.name != "masks"):
-        return VocFolders(photos, maps, None, classes)
-    boxes = folder / "Annotations"
-    if boxes.is_dir() and any(boxes.glob("*.xml")):
-        return VocFolders(photos, None, boxes, classes)
-    return None
+    if photos is None and (own or boxes is not None):
+        raise ValueError(f"'{folder}' has annotations but no photos; put them into '{folder / PHOTO_FOLDERS[0]}'")
+    return None if photos is None else VocFolders(photos, maps, None if maps else boxes, classes)
 
 
 def read_voc(parts: VocFolders, source: str) -> Annotations:
@@ -90,7 +96,7 @@ def read_boxes(paths: list[Path], album: Album, source: str) -> Annotations:
     found = Annotations(source)
     for path in paths:
         root = read_xml(path)
-        with reading(f"'{path}'", "Pascal VOC's XML"):
+        with reading(f"'{path}'", "Pascal VOC's XML", found.left_out):
             width, height = int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0)
             called = root.findtext("filename") or path.stem
             photo = album.find(called) or album.find_stem(path.stem)

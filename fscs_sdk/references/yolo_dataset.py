@@ -1,5 +1,6 @@
 """YOLO data sets: a text file of labels for each photo, with polygons and boxes, and a list of class names."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,8 @@ from fscs_sdk.references.shapes import RelativeRing, Shape, box, finite, ring_of
 NAME_LISTS = ("classes.txt", "obj.names")
 #: Where shots are taken from: the first of these that has photos with labels.
 SPLITS = ("train", "val", "test")
+#: Photos that are looked at for labels beside them before a folder is taken for none of YOLO's.
+LOOKED_AT = 100
 
 
 def find_yolo(folder: Path) -> Path | None:
@@ -25,10 +28,15 @@ def find_yolo(folder: Path) -> Path | None:
             return path
     for name in NAME_LISTS:
         path = folder / name
-        labels = (folder / "labels").is_dir() or any(folder.glob("obj_*_data")) or (folder / "train.txt").is_file()
-        if path.is_file() and labels:
+        if path.is_file() and _has_labels(folder):
             return path
     return None
+
+
+def _has_labels(folder: Path) -> bool:
+    """Whether text files stand where labels do: below ``labels``, or beside photos of their names."""
+    texts = itertools.chain((folder / "labels").rglob("*.txt"), folder.glob("obj_*_data/*.txt"))
+    return any(texts) or any(_labels_of(photo) for photo in Album(folder).photos[:LOOKED_AT])
 
 
 def read_yolo(path: Path) -> Annotations:
@@ -57,7 +65,7 @@ def read_yolo(path: Path) -> Annotations:
         for photo in _photos(split, album, found):
             labels = _labels_of(photo)
             if labels is not None:
-                found.add(photo, photo.name, list(_areas(labels, names)), None)
+                found.add(photo, photo.name, list(_areas(labels, names, found.left_out)), None)
         if found.photos:
             break
     return found
@@ -125,10 +133,10 @@ def _labels_of(photo: Path) -> Path | None:
     return own if own.is_file() else None
 
 
-def _areas(path: Path, names: dict[int, str]) -> Iterator[tuple[str, Shape]]:
+def _areas(path: Path, names: dict[int, str], left_out: list[str]) -> Iterator[tuple[str, Shape]]:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
-            with reading(f"line {number} of '{path}'", "a label of YOLO"):
+            with reading(f"line {number} of '{path}'", "a label of YOLO", left_out):
                 words = line.split()
                 index, values = int(float(words[0])), np.array([float(word) for word in words[1:]])
                 if index not in names:
