@@ -339,7 +339,7 @@ class FewShotSegmenter:
             query = kept.get(photo) or latest.get(photo)
             if query is None:
                 latest.clear()
-                query = latest[photo] = self._encode_inputs(self._to_input([wholes[photo]]), [(0, 0)])[0].pyramid
+                query = latest[photo] = self._encode_input(self._to_input([wholes[photo]]), (0, 0)).pyramid
             return self._ask(query, encoded, asked)
 
         photos = Photos(
@@ -606,57 +606,27 @@ class FewShotSegmenter:
 
     def _begin(self, photo: _Decoded, supports: SupportSet, transfers: Transfers) -> Callable[[], Prediction]:
         """Give the device all the work of a query; calling the result waits for the answer."""
-        (query,) = self._encode_inputs(transfers.upload(photo.resized[None]), [photo.image.shape[:2]])
+        query = self._encode_input(transfers.upload(photo.resized[None]), photo.image.shape[:2])
         if self.edges:
             query = replace(query, photo=transfers.upload(photo.image))
         return self._answer(photo.image, query, supports, transfers)
 
     def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
         """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes."""
-        return self._encode_queries([image])[0]
+        resized = resize_image(image, self.network.input_side)
+        query = self._encode_input(self._to_input([resized]), image.shape[:2])
+        return replace(query, photo=torch.from_numpy(image).to(self.device)) if self.edges else query
 
-    def predict_batch(
-        self, images: Sequence[NDArray[np.uint8]], supports: Mapping[str, object] | SupportSet
-    ) -> Iterator[Prediction]:
-        """As :meth:`predict` for decoded photos, uint8 (H, W, 3) of any sizes, that pass the backbone together.
+    def _encode_input(self, photo: Tensor, size: tuple[int, int]) -> EncodedQuery:
+        """uint8 (1, side, side, 3) on the device -> a query; ``size``: (height, width) that its answer is to have."""
 
-        Worth it where a device is not filled by one photo. The predictions are made one at a time, as they are asked
-        for. Kernels may round differently in another batch size.
-
-        Raises:
-            ValueError: as :meth:`predict`.
-        """
-        encoded = self._encoded(supports)
-        queries = self._encode_queries(images) if images else []
-        transfers = Transfers(self.device)
-        begun = (self._answer(image, query, encoded, transfers) for image, query in zip(images, queries, strict=True))
-        return (fetch() for fetch in (one_behind(begun) if self.device.type == "cuda" else begun))
-
-    def _encode_queries(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedQuery]:
-        photos = self._to_input([resize_image(image, self.network.input_side) for image in images])
-        queries = self._encode_inputs(photos, [image.shape[:2] for image in images])
-        if not self.edges:
-            return queries
-        return [
-            replace(query, photo=torch.from_numpy(image).to(self.device))
-            for query, image in zip(queries, images, strict=True)
-        ]
-
-    def _encode_inputs(self, photos: Tensor, sizes: Sequence[tuple[int, int]]) -> list[EncodedQuery]:
-        """uint8 (B, side, side, 3) on the device -> B queries; ``sizes``: (height, width) that answers are to have."""
-
-        def encode(batch: Tensor) -> list[list[Tensor]]:
+        def encode() -> list[list[Tensor]]:
             with self._autocast("backbone"):
-                pyramid = self.network.encode_queries(batch.permute(0, 3, 1, 2))
+                pyramid = self.network.encode_queries(photo.permute(0, 3, 1, 2))
             return [[feature.to(self.dtype) for feature in level] for level in pyramid]
 
         self._check_process()
-        if self.device.type == "cpu":
-            pyramids = share(encode, [photos[index : index + 1] for index in range(len(photos))])
-        else:
-            together = encode(photos)
-            pyramids = [[[x[index : index + 1] for x in level] for level in together] for index in range(len(photos))]
-        return [EncodedQuery(pyramid, size) for pyramid, size in zip(pyramids, sizes, strict=True)]
+        return EncodedQuery(run(encode) if self.device.type == "cpu" else encode(), size)
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
@@ -686,8 +656,8 @@ class FewShotSegmenter:
         return self._ask(query.pyramid, supports, shots)
 
     def _ask(self, query: Pyramid, supports: SupportSet, shots: Sequence[int]) -> Tensor:
-        logits = self._pair_logits(query, self._near(supports), torch.tensor(shots, device="cpu")).float()
-        return (logits[:, 1] - logits[:, 0]).cpu()
+        logits = self._pair_logits(query, self._near(supports), torch.tensor(shots, device="cpu"))
+        return run(lambda: (logits[:, 1].float() - logits[:, 0].float()).cpu())
 
     def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> Tensor:
         """(P, 2, h, w) of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``."""

@@ -67,8 +67,7 @@ def test_a_stream_gives_what_single_calls_give(on_gpu: FewShotSegmenter) -> None
     supports = on_gpu.encode(SUPPORTS)
     alone = [on_gpu.predict(path, supports) for path in PATHS]
     assert_close(list(on_gpu.stream(PATHS, supports)), alone, "float16")
-    batch = on_gpu.predict_batch([read_image(path) for path in PATHS], supports)
-    assert_close(list(batch), alone, "float16")
+    assert_close(on_gpu.predict([read_image(path) for path in PATHS], supports), alone, "float16")
 
 
 def test_supports_go_from_one_device_to_the_other(on_gpu: FewShotSegmenter, expected: list[Prediction]) -> None:
