@@ -45,9 +45,9 @@ class PageRoutes(Handlers):
         settings, drafts = workspace.settings(), workspace.drafts()
         problem = asker.problem
         try:
-            shots = workspace.shots()
+            shots, state = workspace.shots(), workspace.state()
         except ValueError as error:
-            shots, problem = {}, str(error)
+            shots, state, problem = {}, asker.state, str(error)
         negatives = {photo.name: photo for photo in workspace.negatives()}
         labels: dict[str, list[str]] = {}
         for name, photos in shots.items():
@@ -91,7 +91,7 @@ class PageRoutes(Handlers):
                 "name": workspace.root.name,
                 "path": str(workspace.root),
                 "model": self.asker.model.identity,
-                "state": asker.state,
+                "state": state,
                 "problem": problem,
                 "progress": asker.progress,
                 "calibrate": settings.calibrate,

@@ -75,7 +75,6 @@ class Store extends EventTarget {
       const photo = this.photo(event.id);
       if (photo) {
         photo.answer = { ...event.answer, doubt: event.doubt };
-        this.workspace.state = event.answer.state;
         this.#tell("answer", photo);
       }
     } else if (event.kind === "progress") {
