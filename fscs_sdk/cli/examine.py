@@ -109,7 +109,8 @@ def _show(examination: "Examination", given: "Mapping[str, Sequence[Shot]]") -> 
         click.echo(one_line(str(one)))
     for remark in examination.remarks:
         click.echo(one_line(remark))
-    click.echo(f"{len(examination.suspects)} suspects; {examination.pairs} pairs of photos asked")
+    count = len(examination.suspects)
+    click.echo(f"{count} suspect{'' if count == 1 else 's'}; {examination.pairs} pairs of photos asked")
 
 
 def _photo(shot: "Shot", number: int) -> str:
