@@ -1,0 +1,86 @@
+"""What docs/calibration.md is measured by, on a toy network and made-up sets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarks.calibration import BAD, _error, main
+from fscs_sdk import FewShotSegmenter
+from test_examination import scene
+from test_segmenter import toy
+
+COLOURS = {1: (250, 20, 20), 2: (20, 20, 250)}
+
+
+@pytest.fixture
+def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two sets: boxes of two colours, and boxes of one."""
+    monkeypatch.setattr(FewShotSegmenter, "from_pretrained", lambda *arguments, **options: toy())
+    for folder, numbers in (("two", (1, 2)), ("single", (1,))):
+        for part in ("images", "masks"):
+            (tmp_path / folder / part).mkdir(parents=True)
+        (tmp_path / folder / "classes.json").write_text(json.dumps({str(number): f"c{number}" for number in numbers}))
+        for number in numbers:
+            for photo in range(12):
+                image, mask = scene(100 * number + photo, ((photo * 5) % 15, (photo * 7) % 15), COLOURS[number])
+                Image.fromarray(image).save(tmp_path / folder / "images" / f"{number}_{photo}.png")
+                Image.fromarray(mask.astype(np.uint8) * number).save(
+                    tmp_path / folder / "masks" / f"{number}_{photo}.png"
+                )
+    return tmp_path
+
+
+def measured(sets: Path, *arguments: str) -> dict:
+    result = CliRunner().invoke(main, [str(sets), *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def test_bad_masks_are_bad_in_the_way_that_they_are_called() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[4:14, 10:30] = True
+    bad = {kind: change(mask) for kind, change in BAD.items()}
+    assert (bad["inverted"] == ~mask).all()
+    assert bad["whole photo"].all()
+    assert bad["20 pixels"].sum() == 20
+    assert (bad["shifted"] == np.roll(mask, (5, 10), (0, 1))).all()
+
+
+@pytest.mark.filterwarnings("ignore::fscs_sdk.images.ImageWarning")
+def test_bad_references_are_planted_in_every_class(sets: Path) -> None:
+    report = measured(sets, "--part", "suspects", "--trials", "1")
+    assert report["classes"] == 3
+    assert report["trials"] == 3 * len(BAD) + 2  # the single class has no photo without it
+    assert set(report["named first, %"]) == {*BAD, "another class"}
+    assert report["named first, %"]["inverted"] == report["named first, %"]["whole photo"] == 100
+
+
+def test_scores_and_masks_are_compared_before_and_after(sets: Path) -> None:
+    report = measured(
+        sets, "--part", "probabilities", "--shots", "3", "--negatives", "2", "--trials", "2", "--fold", "0"
+    )
+    assert report["calibrated"]["presence right, %"] == 100
+    assert report["calibrated"]["mIoU, %"] > 50
+    assert report["paper"]["by fold"]["two"]["answers"] == report["calibrated"]["by fold"]["two"]["answers"] == 16
+
+
+def test_the_calibration_error_is_the_distance_of_scores_from_shares() -> None:
+    right = np.array([[0.95, 1, 1]] * 95 + [[0.95, 0, 1]] * 5)
+    assert _error(right) == pytest.approx(0, abs=0.1)
+    assert _error(np.array([[0.95, 0, 1]] * 10)) == pytest.approx(95)
+
+
+def test_one_class_among_many_is_drawn_as_if_it_were_alone(sets: Path) -> None:
+    report = measured(sets, "--part", "many", "--ways", "2", "--shots", "3", "--fold", "0")
+    assert report["photos"] == 4
+    assert report["exact, calibrated, %"] == 100
+    assert report["mIoU alone, %"] == report["mIoU among all, %"]
+
+
+def test_the_cost_is_counted_in_pairs(sets: Path) -> None:
+    report = measured(sets, "--part", "cost", "--ways", "2", "--shots", "3", "--fold", "0")
+    assert report["pairs"] == 2 * 3 * 2 + 2 * 3 * 3
