@@ -237,7 +237,10 @@ def test_supports_among_the_photos_are_left_out(supports, tmp_path, monkeypatch)
     write_photo(tmp_path / "x.jpg", size=(40, 40))
     result = predict(".", "--supports", "supports", "--out", "out", "--formats", "csv")
     assert "1 answered, 0 failed (1 support folders left out)" in result.stdout
-    assert json.loads(predict(".", "--supports", "supports", "--out", "out", "--json").stdout)["photos"] == 1
+    write_photo(tmp_path / "others" / "y.jpg", size=(40, 40))
+    options = ("--supports", "supports", "--negatives", "others", "--out", "out")
+    report = json.loads(predict(".", *options, "--dry-run", "--json").stdout)
+    assert ([photo["path"] for photo in report["todo"]], report["support_folders_left_out"]) == (["x.jpg"], 2)
 
 
 def test_a_disk_that_is_full_is_a_sentence_and_the_code_is_one(photos, supports, tmp_path, monkeypatch):
@@ -279,8 +282,10 @@ def test_the_progress_bar_is_for_terminals_alone(monkeypatch, terminal):
     for name, value in {"TERM": "xterm", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
     with importlib.import_module("fscs_sdk.cli.predict")._progress_bar() as progress:
-        progress(0, 4, None)
-        progress(2, 4, None)
+        assert (progress is not None) == terminal
+        if progress is not None:
+            progress(0, 4, None)
+            progress(2, 4, None)
     assert ("2/4" in screen.getvalue()) == ("photos/s" in screen.getvalue()) == terminal
     assert terminal or screen.getvalue() == ""
 

@@ -154,6 +154,7 @@ def predict(
         calibrate=not no_calibrate,
         max_pixels=max_pixels,
     )
+    labelled = [supports] if negatives is None else [supports, negatives]
     if dry_run:
         with misuse():
             plan = plan_folder(
@@ -166,7 +167,7 @@ def predict(
                 overwrite=overwrite,
                 follow_links=follow_links,
                 root=root,
-                leave_out=(supports,),
+                leave_out=labelled,
                 fps=fps,
             )
         _show_plan(plan, as_json=as_json)
@@ -183,7 +184,7 @@ def predict(
             overwrite=overwrite,
             follow_links=follow_links,
             root=root,
-            leave_out=(supports,),
+            leave_out=labelled,
             max_pixels=max_pixels,
             fps=fps,
             progress=progress,
@@ -245,14 +246,16 @@ def _photos_remarked_on() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress_bar() -> "Iterator[Callable[[int, int, Record | None], None]]":
+def _progress_bar() -> "Iterator[Callable[[int, int, Record | None], None] | None]":
     """Photos done, their rate and the time left, on standard error where someone looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, rate="")
         begun = time.monotonic()
 
