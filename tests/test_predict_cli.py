@@ -167,7 +167,7 @@ def test_a_dry_run_says_what_would_be_done(photos, supports, tmp_path):
     assert result.exit_code == 0
     shown = result.stdout.splitlines()
     assert f"{photos}/a.jpg -> a.jpg.*" in shown
-    assert f"{photos}/\\udcff\\n.jpg -> \\udcff\\n.jpg.*" in shown
+    assert any(line.startswith(f"{photos}/\\udcff\\n.jpg -> \\udcff_~") for line in shown)  # no name for every system
     assert shown[-1] == "3 to do, 0 done (1 links not followed)"
     assert not (tmp_path / "out").exists()
 
