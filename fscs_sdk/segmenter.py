@@ -133,8 +133,8 @@ class FewShotSegmenter:
             protocol: ``paper`` or ``authors`` (see :mod:`fscs_sdk.model.ifsl`); by default what the head was trained
                 for: ``authors`` for converted checkpoints, else ``paper``.
             max_memory: bytes that intermediate results may take at once, 4 GB if not given. Fewer photos and pairs are
-                computed together where they would need more; answers stay the same. One at a time is always allowed.
-                What is asked for (supports, and N maps of the photo's size) is not counted.
+                computed together where they would need more; answers stay the same. One at a time is always allowed, on
+                a CPU one for each worker. What is asked for (supports, and N maps of the photo's size) is not counted.
             edges: let the maps follow the photo's edges (:mod:`fscs_sdk.model.edges`), by the paper's protocol; by
                 default they are the paper's. Presence and scores are the same either way.
 
