@@ -4,11 +4,13 @@ Both answer photos at the network's side, on the same number of threads, in turn
 maps are compared on every photo of a folder; with ``--int8`` those of a variant whose backbone is quantised too.
 """
 
+import contextlib
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ class CalibrationPhotos:
 @click.option("--repeats", default=9, show_default=True)
 @click.option("--photos", "folder", type=click.Path(file_okay=False, path_type=Path), help="Compare answers on these.")
 @click.option("--limit", type=int, help="Only so many of them.")
+@click.option("--realtime", is_flag=True, help="Time ahead of all other processes (Linux, root).")
 @click.option("--int8", is_flag=True, help="Also a variant with an int8 backbone.")
 def main(
     model: str,
@@ -52,9 +55,14 @@ def main(
     repeats: int,
     folder: Path | None,
     limit: int | None,
+    realtime: bool,
     int8: bool,
 ) -> None:
-    """Print JSON: milliseconds a query, smallest and median of the repeats, and how far answers agree."""
+    """Print JSON: milliseconds a query and how far answers agree.
+
+    Of a query's time the smallest and the median of the repeats, and the median of the processor's, which other work
+    on the machine changes least.
+    """
     torch.set_num_threads(threads)
     plain = FewShotSegmenter.from_pretrained(model, device="cpu", dtype="float32")
     supports = plain.encode(SUPPORTS) if supports_file is None else SupportSet.load(supports_file)
@@ -68,7 +76,8 @@ def main(
             asked["ONNX Runtime, int8 backbone"] = _runtime(_quantised(file, photos[: len(photos) // 4 or 1]), threads)
         automatic = FewShotSegmenter.from_pretrained(model, device="cpu")
         asked["SDK, auto"] = _sdk(automatic, automatic.encode(SUPPORTS) if supports_file is None else supports)
-        report = _times(asked, photos[0], repeats)
+        with _ahead_of_others() if realtime else contextlib.nullcontext():
+            report = _times(asked, photos[0], repeats)
         if folder is not None:
             report |= {f"{name}: answers": found for name, found in _agreement(asked, photos).items()}
     click.echo(json.dumps({"threads": threads, "classes": len(supports), "photos": len(photos), **report}, indent=1))
@@ -115,19 +124,40 @@ def _quantised(file: Path, photos: list[NDArray[np.uint8]]) -> Path:
     return target
 
 
+@contextlib.contextmanager
+def _ahead_of_others() -> Iterator[None]:
+    """All threads that there are now run before those of other processes. Seconds only: the machine stands still."""
+
+    def schedule(policy: int, priority: int) -> None:
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
+
+    schedule(os.SCHED_FIFO, 1)
+    try:
+        yield
+    finally:
+        schedule(os.SCHED_OTHER, 0)
+
+
 def _times(
     asked: dict[str, Callable[[NDArray[np.uint8]], Answer]], photo: NDArray[np.uint8], repeats: int
 ) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    wall: dict[str, list[float]] = {name: [] for name in asked}
+    processor: dict[str, list[float]] = {name: [] for name in asked}
     for repeat in range(repeats + 1):  # the first is for warming up
         for name, answer in asked.items():
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             answer(photo)
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                wall[name].append(time.perf_counter() - start)
+                processor[name].append(time.process_time() - busy)
     return {
-        name: {"smallest ms": round(min(found) * 1e3, 1), "median ms": round(statistics.median(found) * 1e3, 1)}
-        for name, found in seconds.items()
+        name: {
+            "smallest ms": round(min(wall[name]) * 1e3, 1),
+            "median ms": round(statistics.median(wall[name]) * 1e3, 1),
+            "processor ms": round(statistics.median(processor[name]) * 1e3, 1),
+        }
+        for name in asked
     }
 
 

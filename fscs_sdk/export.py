@@ -79,6 +79,8 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
         raise ValueError(
             f"a model of the protocol '{model.protocol}' cannot be exported; load it with protocol='paper'"
         )
+    if model.edges:
+        raise ValueError("maps that follow the photo's edges cannot be exported; load the model with edges=False")
     if model.device.type != "cpu":
         raise ValueError(f"a model on {model.device} cannot be exported; load it with device='cpu'")
     model.check(supports)

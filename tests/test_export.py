@@ -226,6 +226,9 @@ def test_what_cannot_be_exported_is_said(model32, tmp_path):
     other = FewShotSegmenter(model32.network, name="x", device="cpu", protocol="authors")
     with pytest.raises(ValueError, match="protocol"):
         export(other, supports, tmp_path / "x.onnx")
+    edgy = FewShotSegmenter(model32.network, name="x", device="cpu", edges=True)
+    with pytest.raises(ValueError, match="load the model with edges=False"):
+        export(edgy, supports, tmp_path / "x.onnx")
     with pytest.raises(ValueError, match="were encoded by model"):
         export(random_model("vgg16"), supports, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

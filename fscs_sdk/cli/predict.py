@@ -32,6 +32,7 @@ from fscs_sdk.formats import WRITERS
 if TYPE_CHECKING:
     from fscs_sdk.folder import Plan, Record, Summary
     from fscs_sdk.folder.inputs import Inputs
+    from fscs_sdk.integrations.ray_folder import RayAnswers
     from fscs_sdk.model.ifsl import ProtocolName
 
 EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
@@ -97,6 +98,11 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
     type=click.FloatRange(0, 1000, min_open=True),
     help="Of videos: frames a second.",
 )
+@click.option("--engine", default="threads", type=click.Choice(["threads", "ray"]), help="What answers: here, or Ray.")
+@click.option(
+    "--address", metavar="HOST:PORT", help="Of a Ray cluster; auto finds this machine's. Else Ray starts here."
+)
+@click.option("--actors", type=click.IntRange(min=1), help="Models that answer under Ray.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
@@ -124,6 +130,9 @@ def predict(
     workers: int | None,
     max_pixels: int,
     fps: float,
+    engine: str,
+    address: str | None,
+    actors: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -143,6 +152,7 @@ def predict(
     given = [*inputs, *map(list_argument, lists)]
     if not given:
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
+    answering = _answering(engine, address, actors)
     segmenter = load_segmenter(model, device, dtype, protocol, edges=edges)
     encoded = load_supports(
         segmenter,
@@ -187,10 +197,25 @@ def predict(
             leave_out=labelled,
             max_pixels=max_pixels,
             fps=fps,
+            answering=answering,
             progress=progress,
         )
     _show_summary(summary, as_json=as_json)
     context.exit(0 if summary.well else EXIT_FAILED)
+
+
+def _answering(engine: str, address: str | None, actors: int | None) -> "RayAnswers | None":
+    """What answers the photos of a run, if not this process."""
+    if engine == "ray":
+        from fscs_sdk.formats import require
+
+        require("ray", "the engine ray", extra="ray")
+        from fscs_sdk.integrations.ray_folder import RayAnswers
+
+        return RayAnswers(address, actors)
+    if address is not None or actors is not None:
+        raise click.UsageError("--address and --actors belong to '--engine ray'")
+    return None
 
 
 @contextlib.contextmanager

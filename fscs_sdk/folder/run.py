@@ -89,6 +89,7 @@ def predict_folder(
     leave_out: Sequence[str | os.PathLike[str]] = (),
     max_pixels: int = DEFAULT_MAX_PIXELS,
     fps: float = DEFAULT_FPS,
+    answering: Callable[[Work, Plan, OutputFolder], Generator[Record, None, None]] | None = None,
     progress: Callable[[int, int, Record | None], None] | None = None,
 ) -> Summary:
     """Answer every photo of files, folders, patterns and lists into files below ``out``.
@@ -124,6 +125,7 @@ def predict_folder(
         leave_out: files and folders inside the inputs that hold no photos to answer, such as the supports' folder.
         max_pixels: larger photos fail, from their header, before they are decoded.
         fps: frames of a video that are answered, for each second of it.
+        answering: what answers the photos, if not this process; :class:`fscs_sdk.integrations.ray_folder.RayAnswers`.
         progress: called with the number of photos done, the number to do, and the record of the last one; first with
             (0, number, None).
 
@@ -151,7 +153,7 @@ def predict_folder(
         with OpenJournal(output.path / journal_name(shard)) as journal:
             journal.append(*(Record(photo.path, "pending") for photo in plan.todo))
             report(0, len(plan.todo), None)
-            with closing(_answers(work, plan, output)) as records_made:
+            with closing((answering or answer_here)(work, plan, output)) as records_made:
                 for record in records_made:
                     journal.append(record)
                     new[record.path] = record
@@ -245,7 +247,12 @@ def _checked_options(workers: int | None, shard: tuple[int, int] | str | None, f
     return shard
 
 
-def _answers(work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, None, None]:
+def answer_here(work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, None, None]:
+    """Answer a plan's photos and videos in this process: the records as their files are complete.
+
+    Raises:
+        OSError: the output folder is full or gone.
+    """
     yield from answers(work, plan, output)
     yield from video_answers(work, plan, output)
 
