@@ -38,8 +38,9 @@ def browser():
         if os.environ.get("FSCS_BROWSER") == "required":
             pytest.fail("there is no chromium; .ci/browser installs it")
         pytest.skip("there is no chromium; install it to test the page")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
+    from playwright.sync_api import sync_playwright  # of the extra 'test'
+
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         yield browser
         browser.close()

@@ -31,10 +31,12 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 #: Paths that say nothing and change nothing.
-OPEN = frozenset({"/health"})
-CLOSED_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>fscs app</title>
-<h1>This page is locked</h1><p>Open the address that <code>fscs app</code> printed in the terminal: it ends in
-<code>?token=...</code>.</p></html>"""
+OPEN = frozenset({"/health", "/static/page.css", "/static/icon.svg"})
+CLOSED_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>fscs app</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/static/page.css">
+</head><body><main class="locked"><div class="welcome"><img src="/static/icon.svg" alt="" width="56" height="56">
+<h2>This page is locked</h2><p class="lead">Open the address that <code>fscs app</code> printed in the terminal. It ends
+in <code>?token=</code> and the key.</p></div></main></body></html>"""
 
 
 class Guard:
