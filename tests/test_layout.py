@@ -54,7 +54,7 @@ ALLOWED = {
         *("segmenter", "spelling", "supports"),
     ),
     "fscs_sdk.report": ("atomic", "examination", "references", "supports"),
-    "fscs_sdk.references": ("images", "references", "spelling", "supports"),
+    "fscs_sdk.references": ("formats.mask_png", "images", "references", "spelling", "supports"),
     "fscs_sdk.export": ("atomic", "formats", "model", "segmenter", "supports"),
     "fscs_sdk.integrations": ("folder", "formats", "integrations", "prediction", "segmenter", "supports"),
     "fscs_sdk.evaluation": (

@@ -753,3 +753,13 @@ def test_label_studio_s_accidental_clicks_are_left_out(tmp_path):
     (tmp_path / "export.json").write_text(json.dumps(content))
     with pytest.warns(ReferenceWarning, match=r"its edges enclose nothing and 1 more"):
         assert single(read_supports(tmp_path)).box == [(0.0, 0.0, 32.0, 24.0)]
+
+
+def test_of_a_mask_that_was_written_here_the_class_s_pixels_are_taken(tmp_path):
+    photo(tmp_path / "s" / "dog" / "a.jpg")
+    mask = (CAT + 2 * DOG.astype(np.uint8)).astype(np.uint8)
+    WRITERS["mask"].write(prediction(mask), tmp_path / "s" / "dog" / "a.jpg")
+    assert np.array_equal(drawn(single(read_supports(tmp_path / "s"), "dog")), DOG)
+    WRITERS["mask"].write(prediction(CAT.astype(np.uint8)), tmp_path / "s" / "dog" / "a.jpg")
+    with pytest.raises(ValueError, match=r"a.jpg.mask.png' has no pixel of 'dog'; mark it"):
+        read_supports(tmp_path / "s")

@@ -1,5 +1,6 @@
 """A folder of labelled photos -> shots: ``supports/<class>/<photo>.jpg``, with its mask beside it."""
 
+import json
 import os
 import re
 import warnings
@@ -7,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from fscs_sdk.formats.mask_png import NAMES_KEY
 from fscs_sdk.images.endings import PHOTO_ENDINGS
-from fscs_sdk.references.annotations import ReferenceWarning
+from fscs_sdk.references.annotations import AnnotatedPhoto, ReferenceWarning, make_shot
 from fscs_sdk.references.labelme_json import labelme_shot
+from fscs_sdk.references.shapes import LabelMapArea
 from fscs_sdk.spelling import find_name, name_key
 from fscs_sdk.supports import Shot
 
@@ -42,7 +46,7 @@ def read_support_folder(folder: str | os.PathLike[str]) -> dict[str, list[Shot]]
 
     - ``rex_mask.png``, ``rex-mask.png``, ``rex.jpg.mask.png``, ``mask_rex.png``: the photo's name, with or without its
       ending, and one of the words mask, seg, gt, label (:data:`MARKS`) before or after it; a picture in any format, or
-      a NumPy array (``.npy``);
+      a NumPy array (``.npy``); of several classes in a ``.mask.png`` that was written here, the class's pixels;
     - ``rex.png``, or ``rex`` with another ending of pictures without loss, where the photo has one of those with loss;
       beside ``rex.tif`` only ``rex.png``;
     - ``rex.json`` or ``rex.labelme.json``, a file of LabelMe: its shapes that are called like the class.
@@ -129,7 +133,27 @@ def _tell(folder: Path, left_out: Sequence[Path]) -> None:
         warnings.warn(f"in '{folder}' was left out: {names}", ReferenceWarning, stacklevel=4)
 
 
+def _own_area(mask: Path, name: str) -> LabelMapArea | None:
+    """The pixels of a class in a mask of several that this SDK wrote, with their names in it; None for any other."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remark on a large picture; the header will do
+            image = Image.open(mask)
+        with image:
+            names = [str(one) for one in json.loads(image.info[NAMES_KEY])]
+    except (OSError, KeyError, ValueError, TypeError, Image.DecompressionBombError):
+        return None
+    found = find_name(name, names)
+    return LabelMapArea(mask, names.index(found) + 1, 1) if found is not None and len(names) > 1 else None
+
+
 def _shot(photo: Path, mask: Path | None, name: str) -> Shot:
+    own = None if mask is None or not mask.name.lower().endswith(".mask.png") else _own_area(mask, name)
+    if own is not None:
+        shot = make_shot(AnnotatedPhoto(photo, {name: [own]}, None), name)
+        if shot is None:
+            raise ValueError(f"'{mask}' has no pixel of {name!r}; mark it, or move the photo to another class")
+        return shot
     if mask is None or mask.suffix.lower() not in OTHER_MASKS:
         return Shot(photo, mask)
     if mask.suffix.lower() == ".json":
