@@ -101,7 +101,8 @@ def wait_for(condition, process: subprocess.Popen[bytes], seconds: float = 600) 
 
 
 def actors_below(pid: int) -> list[int]:
-    psutil = pytest.importorskip("psutil")
+    import psutil  # Ray brings it along
+
     return [
         child.pid for child in psutil.Process(pid).children(recursive=True) if "MapWorker" in " ".join(child.cmdline())
     ]
