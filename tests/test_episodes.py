@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fscs_sdk.evaluation.episodes import Episode, EpisodeSampler, read_split, sample_episode, well_filled
+from fscs_sdk.evaluation.episodes import Episode, EpisodeSampler, read_split, well_filled
 
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = SHARED / "golden" / "pascal5i_val_episodes.json"
@@ -43,21 +43,21 @@ def test_episodes_equal_the_authors() -> None:
     ],
 )
 def test_episodes_are_fixed(ways: int, shots: int, index: int, expected: Episode) -> None:
-    assert sample_episode(PAIRS, index, ways=ways, shots=shots) == expected
+    assert EpisodeSampler(PAIRS, ways=ways, shots=shots).episode(index) == expected
 
 
 def test_sampling_leaves_the_global_generator_alone() -> None:
     np.random.seed(3)
     expected = np.random.rand()
     np.random.seed(3)
-    sample_episode(PAIRS, 11, ways=2, shots=2)
+    EpisodeSampler(PAIRS, ways=2, shots=2).episode(11)
     assert np.random.rand() == expected
 
 
 @settings(deadline=None)
 @given(index=st.integers(0, 2**32 - 1), ways=st.integers(1, 3), shots=st.integers(1, 2))
 def test_episode_is_well_formed(index: int, ways: int, shots: int) -> None:
-    episode = sample_episode(PAIRS, index, ways=ways, shots=shots)
+    episode = EpisodeSampler(PAIRS, ways=ways, shots=shots).episode(index)
     assert (episode.query, episode.query_class) == PAIRS[index % len(PAIRS)]
     assert len(set(episode.classes)) == len(episode.classes) == len(episode.supports) == ways
     for number, photos in zip(episode.classes, episode.supports, strict=True):
@@ -118,7 +118,7 @@ def test_tasks_that_the_list_cannot_ask_for_are_errors() -> None:
 
 
 def test_one_class_is_always_asked_for() -> None:
-    assert sample_episode([("a", 4), ("b", 4)], 1, ways=1, shots=1) == Episode("b", 4, (4,), (("a",),))
+    assert EpisodeSampler([("a", 4), ("b", 4)], ways=1, shots=1).episode(1) == Episode("b", 4, (4,), (("a",),))
 
 
 def test_too_few_photos_is_an_error() -> None:
@@ -137,7 +137,7 @@ def test_impossible_settings_are_errors(ways: int, shots: int) -> None:
 @pytest.mark.parametrize("index", [-1, 2**32])
 def test_index_must_be_a_seed(index: int) -> None:
     with pytest.raises(ValueError, match=str(index)):
-        sample_episode(PAIRS, index, ways=1, shots=1)
+        EpisodeSampler(PAIRS, ways=1, shots=1).episode(index)
 
 
 PHOTO_IDS = st.text(st.sampled_from("abc019_-./é"), min_size=1, max_size=12)

@@ -131,15 +131,6 @@ class EpisodeSampler:
         return tuple(chosen)
 
 
-def sample_episode(pairs: Sequence[tuple[str, int]], index: int, *, ways: int, shots: int) -> Episode:
-    """Draw one episode; for many, keep an :class:`EpisodeSampler`, which goes through the list only once.
-
-    Raises:
-        ValueError: as :class:`EpisodeSampler` and its ``episode``.
-    """
-    return EpisodeSampler(pairs, ways=ways, shots=shots).episode(index)
-
-
 def read_split(path: str | os.PathLike[str]) -> list[tuple[str, int]]:
     """Read a split list: one ``<photo id> <class>`` or ``<photo id>__<class>`` per line, classes from 1.
 

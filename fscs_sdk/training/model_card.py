@@ -8,9 +8,6 @@ from fscs_sdk.weights.manifest import FILE_NAMES, WeightFile
 METHODS = {
     "asnet": "ASNet, the network of iFSL (Kang & Cho, CVPR 2022),",
     "asnet-touched": "ASNet, the network of iFSL (Kang & Cho, CVPR 2022), that sees thin supports too,",
-    "hsnet": "HSNet (Min et al., ICCV 2021) under iFSL (Kang & Cho, CVPR 2022)",
-    "pfenet": "PFENet (Tian et al., TPAMI 2020) under iFSL (Kang & Cho, CVPR 2022)",
-    "panet": "PANet (Wang et al., ICCV 2019) under iFSL (Kang & Cho, CVPR 2022)",
 }
 METRICS = {
     "exact_ratio": "ER %",
