@@ -27,6 +27,9 @@ NEGATIVES_PER_CLASS, LOOKING = 16, 10
 EVEN = 0.5
 #: From this sureness on a suspect sets no threshold and no offset.
 DOUBTED = 0.5
+#: Another class claims a shot if it is so much more probable there than the shot's own, and found so well under its
+#: mask (IoU); and how sure it is then that the shot is wrong.
+CLAIM_MARGIN, CLAIM_OVERLAP, CLAIMED = 0.3, 0.3, 0.8
 
 
 @dataclass(frozen=True)
@@ -270,13 +273,20 @@ def examine(
     for one in sorted(suspects, key=lambda one: (-one.sureness, one.name, one.shot, one.reason)):
         surest.setdefault((one.name, one.shot), one)
     doubted = {shot for shot, suspect in surest.items() if suspect.sureness >= DOUBTED}
-    evidence = [_evidence(photos, way, looked, asked, doubted) for way in ways]
-    presences = [fit_presence(one, delta) for one in evidence]
-    offsets = [mask_offset(one.overlaps) if one.enough else 0.0 for one in evidence]
-    seen, remarks = _seen(photos, looked, asked, presences, offsets)
-    claims = {(shot.name, shot.shot): shot.claimed_by for shot in seen if shot.claimed_by}
+    while True:  # again for each shot that another class claims: it sets nothing either
+        evidence = [_evidence(photos, way, looked, asked, doubted) for way in ways]
+        presences = [fit_presence(one, delta) for one in evidence]
+        offsets = [mask_offset(one.overlaps) if one.enough else 0.0 for one in evidence]
+        seen, remarks = _seen(photos, looked, asked, presences, offsets)
+        claims = {(shot.name, shot.shot): shot.claimed_by for shot in seen if shot.claimed_by}
+        if set(surest) >= set(claims):
+            break
+        for shot in sorted(set(claims) - set(surest)):
+            surest[shot] = Suspect(*shot, "is found by other photos than its own", CLAIMED)
+        doubted |= set(claims)
+    named = (_with_claim(suspect, claims.get(shot)) for shot, suspect in surest.items())
     examination = Examination(
-        suspects=tuple(_with_claim(suspect, claims.get(shot)) for shot, suspect in surest.items()),
+        suspects=tuple(sorted(named, key=lambda one: (-one.sureness, one.name, one.shot))),
         classes=tuple(_summary(photos, way, evidence[way], presences[way], offsets[way], delta, asked) for way in ways),
         shots=seen,
         remarks=remarks,
@@ -558,10 +568,12 @@ def _seen(
             if photo == shot and probability(logits, other) > 0.5 and presences[other].shows(logits.max()) > 0.5
         }
         claims = {
-            other for other, logits in there.items() if masked and overlap(shot, logits, other) > max(0.5, iou or 0)
+            other: probability(logits, other)
+            for (photo, other), logits in asked.items()
+            if photo == shot and masked and overlap(shot, logits, other) > CLAIM_OVERLAP
         }
-        claims = {other for other in claims if probability(there[other], other) > own}
-        claim = max(claims, key=lambda other: (probability(there[other], other), photos.names[other]), default=None)
+        claims = {other: value for other, value in claims.items() if value > max(0.5, own + CLAIM_MARGIN)}
+        claim = max(claims, key=lambda other: (claims[other], photos.names[other]), default=None)
         shows = tuple(sorted(photos.names[other] for other in there if other != claim))
         score = None if one is None else float(1 / (1 + np.exp(-one.logits.max())))
         claimed_by = None if claim is None else photos.names[claim]

@@ -165,6 +165,16 @@ def test_a_photo_of_another_class_is_named_and_so_is_the_class():
     assert examination.shots[1].claimed_by == "cat"
 
 
+def test_of_two_shots_the_one_that_another_class_claims_is_named_and_sets_nothing():
+    given, answers = world((2, 5))
+    answers.kinds[1] = 1  # the second photo of dog shows a cat: the two do not find each other, the cats find it
+    examination, _ = examine(given, answers, delta=0.6)
+    assert [(one.name, one.shot) for one in examination.suspects] == [("dog", 2)]
+    assert "looks like 'cat'" in examination.suspects[0].reason
+    assert examination.suspects[0].sureness >= 0.5
+    assert examination.classes[0].positives == 1
+
+
 def test_a_mask_without_a_pixel_is_certainly_wrong():
     given, answers = world()
     bad = with_mask(given, answers, 3, np.zeros((SIDE, SIDE), bool))
