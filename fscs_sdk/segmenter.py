@@ -394,7 +394,8 @@ class FewShotSegmenter:
         """Warn of objects that lie between the positions of an ASNet's finest grid of keys, level 4's."""
         if type(self.network.head) is not ASNet or self.network.head.touched:
             return
-        seen = visible_keys(masks.float(), *coarsest.shape[-2:]).any(dim=1) | ~masks.flatten(1).any(dim=1)
+        height, width = coarsest.shape[-2:]
+        seen = run(lambda: visible_keys(masks.float(), height, width).any(dim=1) | ~masks.flatten(1).any(dim=1))
         labels = [f"shot {n} of class {name!r}" for name, given in shots.items() for n in range(1, len(given) + 1)]
         for label in (label for label, is_seen in zip(labels, seen.tolist(), strict=True) if not is_seen):
             warnings.warn(
