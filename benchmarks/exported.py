@@ -98,7 +98,7 @@ def _runtime(file: Path, threads: int) -> Callable[[NDArray[np.uint8]], Answer]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def answer(photo: NDArray[np.uint8]) -> Answer:

@@ -11,7 +11,9 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 model, photo, out = sys.argv[1:]
-session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3  # errors: it warns of constants that it has no use for
+session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
 
 image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
