@@ -14,6 +14,6 @@ def name_key(name: str) -> str:
 
 
 def find_name(name: str, names: Iterable[str]) -> str | None:
-    """The first of ``names`` that looks like ``name``, or None; spaces around it do not count."""
-    key = name_key(name.strip())
-    return next((other for other in names if name_key(other.strip()) == key), None)
+    """``name`` itself, or the first of ``names`` that looks like it, or None; spaces around it do not count."""
+    there, key = list(names), name_key(name.strip())
+    return name if name in there else next((other for other in there if name_key(other.strip()) == key), None)

@@ -113,8 +113,8 @@ class SupportSet:
         merged = merge_thresholds(self.names, thresholds, self.thresholds)
         if not self.source or torch.equal(merged, self.thresholds):
             return replace(self, thresholds=merged)
-        given = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(self.names, thresholds)
-        texts = [f"{name}={float(value)!r}" for name, value in sorted(given.items())]
+        changed = [n for n, same in enumerate((merged == self.thresholds).tolist()) if not same]
+        texts = sorted(f"{self.names[n]}={merged[n].item()!r}" for n in changed)
         return replace(self, thresholds=merged, source=digest(self.source, *texts))
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -175,6 +175,12 @@ def test_only_numbers_from_0_to_1_are_thresholds(value):
             merge_thresholds(["dog"], given_value, torch.tensor([0.5]))
 
 
+def test_a_name_is_itself_before_it_is_one_that_looks_like_it():
+    merged = merge_thresholds(["A", "a"], {"a": 0.25, "A": 0.75}, torch.zeros(2))
+    assert merged.tolist() == [0.75, 0.25]
+    assert merge_thresholds(["A"], {"a": 0.25}, torch.zeros(1)).tolist() == [0.25]
+
+
 def test_an_unknown_class_has_no_threshold():
     with pytest.raises(ValueError, match=r"threshold was given for 'cow', .* not one of the classes \['dog', 'cat'\]"):
         support_set().with_thresholds({"cow": 0.5})
@@ -198,6 +204,7 @@ def test_another_threshold_is_another_source_and_the_same_one_is_not():
     low = supports.with_thresholds(0.25)
     assert low.source == supports.with_thresholds({"cat": 0.25, "dog": 0.25}).source != supports.source
     assert low.with_thresholds({"dog": 0.25}).source == low.source
+    assert supports.with_thresholds({"DOG": 0.25}).source == supports.with_thresholds({"dog": 0.25}).source
     sources = {one.source for one in (supports, low, supports.with_thresholds({"dog": 0.25}), low.with_thresholds(1))}
     assert len(sources) == 4
     unknown = dataclasses.replace(supports, source="")
