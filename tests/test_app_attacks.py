@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import json
 import struct
 import zlib
 from io import BytesIO
@@ -14,6 +15,7 @@ import fscs_sdk.app.workspace
 from app_server import TOKEN, running
 from conftest import photo
 from fscs_sdk.app.guard import Guard
+from fscs_sdk.app.marked import take_annotations
 from fscs_sdk.app.server import address
 from test_app_workspace import jpeg
 
@@ -359,3 +361,31 @@ def test_a_server_for_other_machines_takes_addresses_but_no_foreign_name():
     assert not guard._is_own_host("evil.example:8765")
     assert address("0.0.0.0", 8765, "t") == "http://127.0.0.1:8765/?token=t"
     assert address("::1", 8765, "t") == "http://[::1]:8765/?token=t"
+
+
+@pytest.mark.parametrize("shape", ["labelme", "coco"])
+def test_an_annotation_file_reaches_no_photo_outside_the_workspace(tmp_path, shape):
+    """An uploaded file names a photo of this machine; nothing of it is read, and nothing becomes an example."""
+    outside = tmp_path / "private.jpg"
+    Image.fromarray(photo(3)).save(outside)
+    workspace = fscs_sdk.app.workspace.Workspace(tmp_path / "work")
+    corners = [[10, 10], [50, 10], [50, 40], [10, 40]]
+    if shape == "labelme":
+        content = {
+            "imagePath": str(outside),
+            "imageWidth": 80,
+            "imageHeight": 60,
+            "imageData": None,
+            "shapes": [{"label": "cat", "shape_type": "polygon", "points": corners}],
+        }
+    else:
+        content = {
+            "images": [{"id": 1, "file_name": str(outside), "width": 80, "height": 60}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [
+                {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[10, 10, 50, 10, 50, 40, 10, 40]]}
+            ],
+        }
+    with pytest.raises(ValueError, match=r"not in the workspace|no photo|cannot|not there|missing"):
+        take_annotations(workspace, "mine.json", json.dumps(content).encode())
+    assert not list((tmp_path / "work").rglob("private*"))

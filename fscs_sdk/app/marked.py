@@ -48,9 +48,13 @@ def take_annotations(workspace: Workspace, name: str, data: bytes) -> Taken:
         made = 0
         for label, shots in supports.items():
             for number, shot in enumerate(shots, start=1):
-                _, mask = read_shot(shot, label, label=f"shot {number} of {label!r}", max_pixels=MOST_PIXELS)
                 inside = isinstance(shot.image, (str, os.PathLike))
                 called = Path(str(shot.image)).name if inside else f"{PurePath(name).stem}.jpg"
+                if inside and (
+                    called not in queries or Path(str(shot.image)).resolve() != Path(folder, called).resolve()
+                ):
+                    raise ValueError(f"'{name}' marks a photo that is not in the workspace: {called!r}; add it first")
+                _, mask = read_shot(shot, label, label=f"shot {number} of {label!r}", max_pixels=MOST_PIXELS)
                 photo = queries[called] if inside else workspace.add(called, bytes(shot.image))  # type: ignore[arg-type]
                 workspace.set_shot(photo, label, mask)
                 made += 1
