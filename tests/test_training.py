@@ -22,7 +22,6 @@ from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.training.__main__ import main
-from fscs_sdk.training.cache import FeatureCache
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.curves import draw_curves
 from fscs_sdk.training.data import UNKNOWN, Catalogue
@@ -361,40 +360,6 @@ def test_the_adapter_comes_before_the_cosines(data: Path, tmp_path: Path) -> Non
     for level, expected in zip(found, plain, strict=True):
         torch.testing.assert_close(level[0], -2 * expected[0], rtol=1e-4, atol=1e-5)
     assert not any(parameter.requires_grad for parameter in adapter.parameters())
-
-
-def test_cached_maps_are_the_backbones_in_half_precision(data: Path, tmp_path: Path, backbone: Backbone) -> None:
-    config = changed(CHEAP, cached_views=1, mosaics=1)
-    run = trainer(data, tmp_path / "run", config, cache=tmp_path / "maps")
-    batch = collate(run.catalogue.batch(0))
-    assert batch.lasting == (True, True, True, True, False)
-    with torch.no_grad():
-        new = run._features(batch)
-        for level, expected in zip(new, backbone(batch.photos), strict=True):
-            assert torch.equal(level[0][:4], expected[0][:4].half().float())
-        seen: list[int] = []
-        run.backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-        again = run._features(batch)
-    assert seen == [1], "photos whose maps are on the disk went through the backbone"
-    for first, second in zip(new, again, strict=True):
-        torch.testing.assert_close(first[0], second[0])
-        assert torch.equal(first[0][:4], second[0][:4])
-    files = list((tmp_path / "maps").rglob("*.safetensors"))
-    assert len(files) == len({sample.image.tobytes() for sample in run.catalogue.batch(0).samples[:4]})
-    files[0].write_bytes(b"damaged")
-    with torch.no_grad():
-        run._features(batch)
-    assert load_file(files[0])
-    assert FeatureCache(tmp_path, "other weights").folder != FeatureCache(tmp_path, "these").folder
-
-
-def test_a_run_with_cached_maps_is_the_same_when_resumed(data: Path, tmp_path: Path) -> None:
-    config = changed(CHEAP, cached_views=1, steps=3)
-    for name, stop in (("whole", 99), ("parts", 1), ("parts", 99)):
-        run = trainer(data, tmp_path / name, config)
-        stopping(run, after=stop, how=run.stop)
-        run.run()
-    assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_without_a_checkpoint(data: Path, tmp_path: Path) -> None:

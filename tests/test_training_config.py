@@ -13,7 +13,10 @@ from fscs_sdk import training
 from fscs_sdk.training.config import TrainConfig
 from training_stub import SMALL
 
-RECIPES = sorted((Path(training.__file__).parent / "recipes").glob("*.json"))
+FOLDER = Path(training.__file__).parent / "recipes"
+#: Those of the paper's rows, and those of what ships.
+PAPER = sorted(FOLDER.glob("paper*.json"))
+RECIPES = sorted({*FOLDER.glob("*.json")} - {*PAPER})
 
 
 def test_settings_survive_saving(tmp_path: Path) -> None:
@@ -26,6 +29,22 @@ def test_a_file_names_only_what_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text('{"head": "hsnet", "learning_rate": 1, "sources": [["voc", 1]]}')
     assert TrainConfig.load(path) == TrainConfig(head="hsnet", learning_rate=1, sources=(("voc", 1),))
+
+
+def test_settings_that_are_gone_may_stand_in_older_files() -> None:
+    gone = {"pasted": 0, "texture_share": 0.0, "cached_views": 0, "workers": 3}
+    assert TrainConfig.parse({"steps": 9, **gone}) == TrainConfig(steps=9)
+
+
+def test_the_papers_rows_differ_in_what_their_names_say() -> None:
+    paper = TrainConfig.load(FOLDER / "paper.json")
+    assert (paper.geometric, paper.photometric, paper.swap, paper.dice, paper.presence) == (False, False, True, 0, 0)
+    assert {path.stem: TrainConfig.load(path) for path in PAPER} == {
+        "paper": paper,
+        "paper-weak": dataclasses.replace(paper, labels="weak", learning_rate=1e-4),
+        "paper-mixed": dataclasses.replace(paper, labels="mixed"),
+        "paper-5-shot": dataclasses.replace(paper, shots=5, photos_per_class=6),
+    }
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -64,6 +83,8 @@ def test_recipes_of_before_mean_what_they_meant(recipe: Path) -> None:
         ({"head": "panet", "coarse_share": 0.1}, "which panet cannot do; set coarse_share to 0"),
         ({"side": 400}, "not 400; change side, or set whole_share to 1"),
         ({"epochs": 3}, "there is no setting 'epochs'"),
+        ({"pasted": 2}, "there is no setting 'pasted' any more, and runs without it differ; leave it out"),
+        ({"cached_views": 4, "workers": 4}, "there is no setting 'cached_views' any more"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(values: dict[str, object], words: str) -> None:

@@ -11,18 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fscs_sdk.training.augmentation import (
-    LARGEST_PASTED,
-    SMALLEST_PASTED,
-    blind_crop_box,
-    cover,
-    crop_box,
-    paste,
-)
+from fscs_sdk import training
+from fscs_sdk.training.augmentation import blind_crop_box, crop_box
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.corpus import LabelledPhoto, canonical, read_source
-from fscs_sdk.training.data import TEXTURE, UNKNOWN, Catalogue, Pair
-from training_stub import SMALL, add_tagged, by_name, write_sources
+from fscs_sdk.training.data import UNKNOWN, Catalogue, Pair
+from training_stub import SMALL, add_tagged, by_name, write_photo, write_sources
 
 #: Samples whose size does not matter.
 LITTLE = dataclasses.replace(SMALL, side=32, photos_per_class=3, pairs=16)
@@ -270,77 +264,19 @@ def test_photos_with_tags_only_make_weak_pairs(tagged: Path) -> None:
     assert "mouse" not in strong.class_index
 
 
-def test_fixed_views_come_again(data: Path) -> None:
-    catalogue = Catalogue(data, configured(cached_views=2, mosaics=1))
-    samples = [sample for step in range(40) for sample in catalogue.batch(step).samples]
-    assert Counter(sample.lasting for sample in samples)[False] == 40, "mosaics are new every time"
-    views = {sample.image.tobytes() for sample in samples if sample.lasting}
-    drawable = sum(len(photo.large) for photos in catalogue.photos.values() for photo in photos)
-    assert len(views) == 2 * drawable
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 64), st.integers(1, 64))
-def test_a_pasted_object_is_whole_small_and_alone_changed(seed: int, height: int, width: int) -> None:
-    rng = np.random.default_rng(seed)
-    pixels, labels = np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 3, np.int32)
-    image, wanted = np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64), bool)
-    top, left = int(rng.integers(65 - height)), int(rng.integers(65 - width))
-    wanted[top : top + height, left : left + width] = True
-    made, made_labels = paste((pixels, labels), image, wanted, 7, rng)
-    changed = made_labels == 7
-    assert not pixels.any()
-    assert (labels == 3).all()
-    assert (made[changed] == 200).all()
-    assert not made[~changed].any()
-    assert (made_labels[~changed] == 3).all()
-    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
-    longer = max(np.ptp(rows), np.ptp(columns)) + 1
-    assert SMALLEST_PASTED * 64 - 1 < longer < LARGEST_PASTED * 64 + 1
-    assert changed.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1), "a rectangle stays one"
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_a_textured_region_shows_the_texture_and_the_rest_stays(seed: int) -> None:
-    pixels, labels = np.zeros((64, 64, 3), np.uint8), np.full((64, 64), UNKNOWN, np.int32)
-    texture = Image.new("RGB", (90, 50), (0, 200, 0))
-    made, made_labels = cover((pixels, labels), texture, 9, np.random.default_rng(seed))
-    covered = made_labels == 9
-    assert covered.any()
-    assert (made[covered][:, 1] > 100).all(), "as jittered"
-    assert not made[~covered].any()
-    assert (made_labels[~covered] == UNKNOWN).all()
-
-
-def test_pasted_objects_and_textures_are_learned_as_classes(data: Path) -> None:
-    plain = configured(mosaics=0, negative_share=0.5)
-    catalogue = Catalogue(data, dataclasses.replace(plain, pasted=2, texture_share=0.5))
-    without = Catalogue(data, plain)
-    number = catalogue.class_index[TEXTURE]
-    counts = Counter()
-    for step in range(40):
-        batch = catalogue.batch(step)
-        photos = plain.classes * plain.photos_per_class
-        for ours, theirs in zip(batch.samples[:photos], without.batch(step).samples, strict=False):
-            assert (ours.image == theirs.image).all(), "what else is drawn stays as it is"
-        covered = [sample for sample in batch.samples if number in sample.tags]
-        textures = [pair for pair in batch.pairs if pair.label == number]
-        for pair in textures:
-            assert all(number in batch.samples[index].tags for index in pair.supports)
-        counts["textures"] += bool(covered)
-        counts["asked for"] += bool(textures)
-        counts["shown"] += sum(number in batch.samples[pair.query].tags for pair in textures)
-        counts["absent"] += sum(number not in batch.samples[pair.query].tags for pair in textures)
-        for sample in batch.samples:
-            assert sample.tags == set(np.unique(sample.labels[sample.labels > 0]).tolist())
-    assert counts["textures"] == counts["asked for"]
-    assert 10 < counts["textures"] < 30
-    assert min(counts["shown"], counts["absent"]) > 10
-
-
-def test_nothing_is_pasted_or_covered_without_masks(tagged: Path) -> None:
-    config = configured(labels="weak", sources=VOC, mosaics=0, pasted=2, texture_share=1.0, geometric=True)
-    for step in range(10):
-        assert len(Catalogue(tagged, config).batch(step).samples) == config.classes * config.photos_per_class
+@pytest.mark.parametrize(
+    ("recipe", "shots", "strong"),
+    [("paper", 1, {True}), ("paper-weak", 1, {False}), ("paper-mixed", 1, {True, False}), ("paper-5-shot", 5, {True})],
+)
+def test_the_papers_rows_draw_pairs_of_their_kind(tmp_path: Path, recipe: str, shots: int, strong: set[bool]) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("bolt", "nut", "gear"):
+        for number in range(6):
+            write_photo(tmp_path / "parts", f"{label}/{label}{number}", {1: (10, 30)}, rng)
+    settings = TrainConfig.load(Path(training.__file__).parent / "recipes" / f"{recipe}.json")
+    pairs = drawn(tmp_path, dataclasses.replace(settings, sources=(("parts", 1.0),), side=32), steps=4)
+    assert {len(pair.supports) for pair in pairs} == {shots}
+    assert {pair.strong for pair in pairs} == {pair.masked for pair in pairs} == strong
 
 
 def test_tags_may_be_of_any_photo_in_a_sub_folder(tmp_path: Path) -> None:

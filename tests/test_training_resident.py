@@ -158,7 +158,7 @@ def test_a_step_has_its_own_pairs(resident: ResidentCatalogue) -> None:
     ("changes", "words"),
     [
         ({"task": "fs-s"}, "need task 'fs-cs'"),
-        ({"pasted": 1}, "need pasted 0"),
+        ({"swap": True}, "need swap False"),
         ({"resident_side": 0}, "set resident_side too"),
         ({"photos_per_class": 2}, "at least two"),
     ],

@@ -55,7 +55,6 @@ def main() -> None:
 @click.option("--backbone", type=_FILE, help="Weights of the backbone (safetensors); by default they are found.")
 @click.option("--adapter", type=_FILE, help="What `adapter` wrote, or a head with an adapter: the maps pass it.")
 @click.option("--initial", type=_FILE, help="Head to start from.")
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Maps of fixed views.  [RUN/maps]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, instead of the settings'.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Time to train, instead of the settings'.")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out photos of this class. Repeatable.")
@@ -70,7 +69,6 @@ def train(
     backbone: Path | None,
     adapter: Path | None,
     initial: Path | None,
-    cache: Path | None,
     steps: int | None,
     minutes: float | None,
     exclude: tuple[str, ...],
@@ -110,7 +108,6 @@ def train(
             initial=None if initial is None else _read_initial(initial),
             adapter=None if adapter is None else _read_adapter(adapter, settings, frozen),
             device=place,
-            cache=cache,
         )
         with _stopped_gently(trainer):
             trainer.run(checkpoint_every=checkpoint_every)

@@ -10,8 +10,6 @@ from PIL import Image, ImageEnhance
 Box = tuple[int, int, int, int]
 #: Smallest share of the area of a photo that a crop keeps: where a mask shows that the object is in it, and without.
 SMALLEST_CROP, SMALLEST_BLIND_CROP = 0.3, 0.6
-#: Longer side of an object that is pasted into another photo, as a share of that photo's side.
-SMALLEST_PASTED, LARGEST_PASTED = 0.1, 0.5
 
 
 def crop_box(wanted: NDArray[np.bool_], rng: np.random.Generator, *, smallest: float) -> Box:
@@ -66,69 +64,3 @@ def mosaic(
         joined[rows, columns] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         joined_labels[rows, columns] = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
     return joined, joined_labels
-
-
-def paste(
-    photo: tuple[NDArray[np.uint8], NDArray[np.int32]],
-    image: NDArray[np.uint8],
-    wanted: NDArray[np.bool_],
-    number: int,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """A photo with an object of another one somewhere in it, small and perhaps mirrored.
-
-    Args:
-        photo: (side, side, 3) and its labels (side, side); not changed.
-        image, wanted: (side, side, 3) and (side, side), the object's photo and where in it the object is.
-        number: the object's label.
-    """
-    pixels, labels = photo[0].copy(), photo[1].copy()
-    side = len(labels)
-    rows, columns = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    height, width = wanted[box].shape
-    scale = side * np.exp(rng.uniform(np.log(SMALLEST_PASTED), np.log(LARGEST_PASTED))) / max(height, width)
-    size = max(1, round(scale * width)), max(1, round(scale * height))
-    small = np.asarray(Image.fromarray(image[box]).resize(size, Image.Resampling.BILINEAR))
-    shape = Image.fromarray(wanted[box].astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
-    inside = np.asarray(shape) >= 128
-    if rng.random() < 0.5:
-        small, inside = small[:, ::-1], inside[:, ::-1]
-    row, column = int(rng.integers(side - size[1] + 1)), int(rng.integers(side - size[0] + 1))
-    place = slice(row, row + size[1]), slice(column, column + size[0])
-    pixels[place][inside] = small[inside]
-    labels[place][inside] = number
-    return pixels, labels
-
-
-def cover(
-    photo: tuple[NDArray[np.uint8], NDArray[np.int32]], texture: Image.Image, number: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """A photo with a random shape that shows a random piece of a texture.
-
-    Args:
-        photo: (side, side, 3) and its labels (side, side); not changed.
-        texture: any photo.
-        number: the shape's label.
-    """
-    pixels, labels = photo[0].copy(), photo[1].copy()
-    side = len(labels)
-    area = rng.uniform(0.15, 0.5)
-    width, height = (max(1, round(np.sqrt(area) * length)) for length in texture.size)
-    left, top = int(rng.integers(texture.width - width + 1)), int(rng.integers(texture.height - height + 1))
-    piece = texture.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
-    turned = np.rot90(np.asarray(jitter(piece, rng)), int(rng.integers(4)))
-    inside = _shape(side, rng)
-    pixels[inside] = turned[inside]
-    labels[inside] = number
-    return pixels, labels
-
-
-def _shape(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A wavy disc somewhere, 15 to 80 % of the side wide."""
-    row, column = rng.uniform(0.2, 0.8, size=2) * side
-    radius = rng.uniform(0.15, 0.8) / 2 * side
-    y, x = np.mgrid[:side, :side]
-    angle = np.arctan2(y - row, x - column)
-    waves = sum(rng.uniform(0, 0.25) * np.sin(count * angle + rng.uniform(0, 2 * np.pi)) for count in (2, 3, 5))
-    return np.asarray(np.hypot(y - row, x - column) < radius * (1 + waves))

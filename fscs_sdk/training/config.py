@@ -15,26 +15,28 @@ Loss = Literal["segmentation", "classification", "both"]
 
 #: Settings by the names that they had in older files.
 RENAMED = {"untagged_share": "withheld_share"}
+#: Settings of older files that there are no more, with the value of a run that did without; None: any, as it changed
+#: nothing but speed.
+REMOVED: Mapping[str, float | None] = {"pasted": 0, "texture_share": 0, "cached_views": 0, "workers": None}
 #: Heads that relate every query position to all others, and so need the whole query: PFENet scales its prior over it.
 WHOLE_ONLY = ("pfenet",)
 #: Settings that are shares, at least one, at least zero, and above zero.
 SHARES = (
     "weak_share", "smallest_object", "negative_share", "same_source_share", "withheld_share", "coarse_share",
-    "coarse_until", "whole_share", "final_whole", "ema", "texture_share", "threshold", "close_up",
+    "coarse_until", "whole_share", "final_whole", "ema", "threshold", "close_up",
     "several_share",
 )  # fmt: skip
 COUNTS = (
-    "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "workers", "log_every",
+    "side", "steps", "classes", "photos_per_class", "pairs", "shots", "pairs_at_once", "window", "log_every",
     "groups",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "held_out", "mosaics", "pasted", "warmup", "weight_decay", "dice", "presence", "cached_views", "seed", "minutes",
+    "held_out", "mosaics", "warmup", "weight_decay", "dice", "presence", "seed", "minutes",
     "resident_side", "adapter_rate",
 )  # fmt: skip
 #: Settings that batches made on the device do not know, with the one value that they may have there.
 NOT_RESIDENT = {
     "task": "fs-cs", "labels": "strong", "shots": 1, "geometric": True, "photometric": True, "swap": False,
-    "pasted": 0, "texture_share": 0.0, "cached_views": 0,
 }  # fmt: skip
 POSITIVE = ("learning_rate", "clip")
 
@@ -75,9 +77,6 @@ class TrainConfig:
         negative_share: share of pairs whose query was drawn for another class.
         same_source_share: share of batches whose classes all come from one source (hard negatives).
         mosaics: queries per batch made of four of its photos (small objects, several classes).
-        pasted: queries per batch with an object of one of its photos, small, in another photo.
-        texture_share: share of batches with one more class, which is a random piece of some photo in a random shape
-            on photos of the others.
         withheld_share: share of strong pairs whose support masks are withheld from the head, so that it learns to do
             with a class tag; the query's mask is learned from all the same.
         coarse_share, coarse_until: this share of batches, up to this share of the steps, is answered by levels 4 and 3
@@ -92,9 +91,6 @@ class TrainConfig:
         bfloat16: precision of the head's products; weights and losses are float32.
         backbone_bfloat16: the same of the backbone's.
         compile: compile the head with ``torch.compile``.
-        workers: threads that prepare batches; changes speed, not results.
-        cached_views: with n > 0 a photo has n fixed augmented views for each of its classes, whose maps are computed
-            once and kept on disk (see ``cache``).
         log_every: steps between rows of ``log.csv``.
     """
 
@@ -133,8 +129,6 @@ class TrainConfig:
     negative_share: float = 0.5
     same_source_share: float = 0.75
     mosaics: int = 2
-    pasted: int = 0
-    texture_share: float = 0.0
     withheld_share: float = 0.08
     coarse_share: float = 0.0
     coarse_until: float = 0.75
@@ -153,8 +147,6 @@ class TrainConfig:
     bfloat16: bool = True
     backbone_bfloat16: bool = False
     compile: bool = False
-    workers: int = 1
-    cached_views: int = 0
     log_every: int = 50
 
     def __post_init__(self) -> None:
@@ -208,9 +200,13 @@ class TrainConfig:
         """Settings from plain values, as JSON has them, under their names of today or of older versions.
 
         Raises:
-            ValueError: a setting that there is not, or a value that cannot be.
+            ValueError: a setting that there is not, or no more, or a value that cannot be.
         """
-        named = {RENAMED.get(name, name): _as_tuple(value) for name, value in values.items()}
+        for name in sorted(set(values) & set(REMOVED)):
+            if REMOVED[name] is not None and values[name] != REMOVED[name]:
+                raise ValueError(f"there is no setting {name!r} any more, and runs without it differ; leave it out")
+        kept = {name: value for name, value in values.items() if name not in REMOVED}
+        named = {RENAMED.get(name, name): _as_tuple(value) for name, value in kept.items()}
         unknown = sorted(set(named) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"there is no setting {unknown[0]!r}; see fscs_sdk.training.config.TrainConfig")

@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fscs_sdk.training.augmentation import blind_crop_box, cover, crop_box, jitter, mosaic, paste
+from fscs_sdk.training.augmentation import blind_crop_box, crop_box, jitter, mosaic
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.corpus import LabelledPhoto, read_source
 
@@ -33,8 +32,6 @@ ALONE = {
 }
 #: Share of a source's draws that go to classes of a single photo, where it has both kinds.
 SINGLES_SHARE = 0.25
-#: The class of regions that show a piece of some photo.
-TEXTURE = "a texture"
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,6 @@ class Sample:
         labels: int32 (side, side), class index, 0 = none, or UNKNOWN; without a mask UNKNOWN everywhere.
         tags: indices of the classes that it shows.
         has_mask: whether ``labels`` tell anything.
-        lasting: whether this very view will be seen again, so that its maps are worth keeping.
     """
 
     source: str
@@ -55,7 +51,6 @@ class Sample:
     labels: NDArray[np.int32]
     tags: frozenset[int]
     has_mask: bool
-    lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,6 @@ class Catalogue:
         self.photos = {name: _read(root, name, config) for name, _ in config.sources}
         labels = {label for photos in self.photos.values() for photo in photos for label in photo.classes.values()}
         self.class_index = {label: index + 1 for index, label in enumerate(sorted(labels))}
-        self.class_index[TEXTURE] = len(self.class_index) + 1
         self.by_class = {name: _by_class(photos) for name, photos in self.photos.items()}
         if not config.geometric:  # a photo that is drawn twice would be paired with itself
             for by_class in self.by_class.values():
@@ -141,16 +135,10 @@ class Catalogue:
             photos = self.by_class[source][label]
             replace = len(photos) < self.config.photos_per_class
             for index in rng.choice(len(photos), self.config.photos_per_class, replace=replace):
-                samples.append(self._draw_view(photos[index], label, rng))
+                samples.append(self.view(photos[index], rng, label=label))
                 owners.append(label)
-        if self.config.texture_share and rng.random() < self.config.texture_share:
-            covered = self._cover(samples, owners, rng)
-            samples += covered
-            owners += [TEXTURE] * len(covered)
         for _ in range(self.config.mosaics):
             samples.append(_mosaic([samples[i] for i in rng.choice(len(owners), 4, replace=False)], rng))
-        for _ in range(self.config.pasted):
-            samples += self._paste(samples[: len(owners)], owners, rng)
         return Batch(tuple(samples), tuple(self._draw_pairs(samples, owners, rng)))
 
     def view(self, photo: LabelledPhoto, rng: np.random.Generator | None, *, label: str | None = None) -> Sample:
@@ -211,46 +199,6 @@ class Catalogue:
                     f"'{root / name}' has photos of {len(by_class)} classes to draw, and a batch is of "
                     f"{self.config.classes}; take it out of the sources, or lower classes"
                 )
-
-    def _draw_view(self, photo: LabelledPhoto, label: str, rng: np.random.Generator) -> Sample:
-        """A new view of a photo, or one of its fixed ones."""
-        if not self.config.cached_views:
-            return self.view(photo, rng, label=label)
-        number = int(rng.integers(self.config.cached_views))
-        name = f"{photo.source}/{photo.image.stem}/{label}".encode()
-        seed = int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
-        fixed = self.view(photo, np.random.default_rng((self.config.seed, seed, number)), label=label)
-        return dataclasses.replace(fixed, lasting=True)
-
-    def _cover(self, samples: Sequence[Sample], owners: Sequence[str], rng: np.random.Generator) -> list[Sample]:
-        """Photos of the batch, each with a region of one texture; none if too few have masks."""
-        usable = [index for index, sample in enumerate(samples) if sample.has_mask]
-        count = self.config.photos_per_class
-        if len(usable) < count:
-            return []
-        listed = self.photos[str(rng.choice(list(self.photos)))]
-        photos = [photo for photo in listed if not set(owners).intersection(photo.classes.values())]
-        if not photos:
-            return []
-        texture, _ = photos[int(rng.integers(len(photos)))].open()
-        number = self.class_index[TEXTURE]
-        chosen = [samples[index] for index in rng.choice(usable, count, replace=False)]
-        return [_composed(sample, cover((sample.image, sample.labels), texture, number, rng)) for sample in chosen]
-
-    def _paste(self, samples: Sequence[Sample], owners: Sequence[str], rng: np.random.Generator) -> list[Sample]:
-        """One photo with an object of another, whose class it does not show; none if the batch has no such two."""
-        index = int(rng.integers(len(owners)))
-        number = self.class_index[owners[index]]
-        wanted = samples[index].labels == number
-        others = [
-            other
-            for other in samples
-            if other.has_mask and number not in other.tags and owners[index] not in UNLABELLED.get(other.source, ())
-        ]
-        if not wanted.any() or not others:
-            return []
-        other = others[int(rng.integers(len(others)))]
-        return [_composed(other, paste((other.image, other.labels), samples[index].image, wanted, number, rng))]
 
     def _draw_box(
         self, photo: LabelledPhoto, image: Image.Image, mask: Image.Image | None, label: str, rng: np.random.Generator
@@ -340,11 +288,3 @@ def _mosaic(samples: Sequence[Sample], rng: np.random.Generator) -> Sample:
     image, labels = mosaic([sample.image for sample in samples], [sample.labels for sample in samples], rng)
     tags = frozenset().union(*(sample.tags for sample in samples))
     return Sample(samples[0].source, image, labels, tags, has_mask=all(sample.has_mask for sample in samples))
-
-
-def _composed(sample: Sample, made: tuple[NDArray[np.uint8], NDArray[np.int32]]) -> Sample:
-    """A sample with other pixels and labels; what is covered altogether is not shown."""
-    image, labels = made
-    return dataclasses.replace(
-        sample, image=image, labels=labels, tags=frozenset(np.unique(labels[labels > 0]).tolist()), lasting=False
-    )

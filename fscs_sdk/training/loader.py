@@ -1,6 +1,7 @@
 """Batches as tensors, prepared ahead of the step that needs them."""
 
 import dataclasses
+import os
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from fscs_sdk.training.data import Batch, Catalogue
 
+#: Threads that prepare batches: half of the processors, up to 8. They change speed, not results.
+WORKERS = max(1, min(8, (os.cpu_count() or 2) // 2))
+
 
 @dataclass(frozen=True)
 class BatchTensors:
@@ -24,7 +28,6 @@ class BatchTensors:
         queries, supports, classes: int64 (P,), (P, K), (P,); the first two index samples.
         strong, masked: bool (P,), as in ``Pair``.
         present: bool (P,), whether the query's tags name the class.
-        lasting: of each sample.
     """
 
     photos: Tensor
@@ -35,7 +38,6 @@ class BatchTensors:
     strong: Tensor
     masked: Tensor
     present: Tensor
-    lasting: tuple[bool, ...]
 
     def to(self, device: torch.device) -> "BatchTensors":
         """The same on a device; the copies of pinned tensors are not waited for."""
@@ -62,12 +64,11 @@ def collate(batch: Batch) -> BatchTensors:
         strong=torch.tensor([pair.strong for pair in pairs]),
         masked=torch.tensor([pair.masked for pair in pairs]),
         present=torch.tensor([pair.label in samples[pair.query].tags for pair in pairs]),
-        lasting=tuple(sample.lasting for sample in samples),
     )
 
 
 def load_batches(
-    catalogue: Catalogue, steps: range, *, workers: int, pin: bool = False
+    catalogue: Catalogue, steps: range, *, workers: int = WORKERS, pin: bool = False
 ) -> Generator[BatchTensors, None, None]:
     """The batches of some steps, in order; up to ``workers`` of them are prepared ahead, each in a thread.
 

@@ -119,7 +119,6 @@ class ResidentCatalogue:
             strong=torch.ones_like(masked),
             masked=masked,
             present=(labels[queries] == classes[:, None, None]).flatten(1).any(dim=1),
-            lasting=(False,) * len(images),
         )
 
     def _draw_group(self, drawn: "_Drawn", pairs: int, shots: int, rng: np.random.Generator) -> None:

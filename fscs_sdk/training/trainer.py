@@ -23,7 +23,6 @@ from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import Backbone
 from fscs_sdk.model.correlation import Pyramid, query_pyramid, support_pyramid
 from fscs_sdk.model.heads import build_head
-from fscs_sdk.training.cache import FeatureCache
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.data import UNKNOWN, Catalogue
 from fscs_sdk.training.loader import BatchTensors, load_batches
@@ -67,8 +66,6 @@ class Trainer:
         initial: a head's tensors to start from, in the names of that head; ignored when a checkpoint is resumed.
         adapter: what the backbone's maps pass, frozen too unless ``config.adapter_rate`` is above 0; it is saved with
             the head.
-        cache: folder for the maps of fixed views, where there are any (``config.cached_views``); by default in
-            ``folder``.
     """
 
     def __init__(
@@ -81,7 +78,6 @@ class Trainer:
         initial: Mapping[str, Tensor] | None = None,
         adapter: Adapter | None = None,
         device: torch.device | None = None,
-        cache: Path | None = None,
     ) -> None:
         """Load the run's checkpoint where there is one.
 
@@ -97,9 +93,6 @@ class Trainer:
             self.backbone.network.to(memory_format=torch.channels_last)
         self._given_adapter = None if adapter is None else fingerprint(adapter.state_dict())
         self.adapter = None if adapter is None else adapter.to(self.device).requires_grad_(config.adapter_rate > 0)
-        self.cache = None
-        if config.cached_views:
-            self.cache = FeatureCache(cache or folder / "maps", f"{self.fingerprint} {config.backbone_bfloat16}")
         torch.manual_seed(config.seed)
         self.head = build_head(config.head, backbone.spec).to(self.device)
         if initial is not None:
@@ -155,7 +148,7 @@ class Trainer:
     def _batches(self, steps: range) -> Generator[BatchTensors, None, None]:
         if isinstance(self.catalogue, ResidentCatalogue):
             return (self.catalogue.batch(step) for step in steps)
-        return load_batches(self.catalogue, steps, workers=self.config.workers, pin=self.device.type == "cuda")
+        return load_batches(self.catalogue, steps, pin=self.device.type == "cuda")
 
     def _progress(self) -> float:
         """Share of the run that is done: of its steps, or of its time where that is limited."""
@@ -242,10 +235,7 @@ class Trainer:
         """Maps of every photo of a batch, in float32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.backbone_bfloat16):
             with torch.no_grad():
-                if self.cache is None:
-                    features: Pyramid = self.backbone(batch.photos)
-                else:
-                    features = self.cache.maps(self.backbone, batch.photos, batch.lasting)
+                features: Pyramid = self.backbone(batch.photos)
             if self.adapter is not None:
                 features = self.adapter(features)
         return [[feature.float() for feature in level] for level in features]
