@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save_file
 
 from conftest import SHARED, photo
-from fscs_sdk.evaluation.benchmark import Settings, pairs_of
+from fscs_sdk.evaluation.benchmark import Settings, held_out_by, pairs_of
 from fscs_sdk.evaluation.datasets import BENCHMARKS
 from fscs_sdk.evaluation.datasets.coco20i import Coco20i
 from fscs_sdk.evaluation.datasets.domains import Domains
@@ -22,7 +24,7 @@ from fscs_sdk.evaluation.datasets.lists import SplitLists
 from fscs_sdk.evaluation.datasets.masked_folder import LabelFolder, read_class_names
 from fscs_sdk.evaluation.datasets.pascal5i import Pascal5i
 from fscs_sdk.evaluation.datasets.voc_animals import open_voc_animals
-from fscs_sdk.evaluation.episodes import read_split
+from fscs_sdk.evaluation.episodes import is_held_out, read_split
 
 HEIGHT, WIDTH = 12, 16
 #: pycocotools' own use of NumPy.
@@ -375,11 +377,25 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         pairs_of(LabelFolder(tmp_path), 0, Settings())
 
 
-def test_held_out_photos_are_on_no_val_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_out_photos_are_on_no_val_list(tmp_path: Path) -> None:
     make_folder(tmp_path)
     write_lists(tmp_path / "splits", val_fold0="in/a 5\n", val_fold1="c 3", trn_fold0="b 5\nin/a 5\nc 5\n")
-    monkeypatch.setattr("fscs_sdk.evaluation.benchmark.HELD_OUT", 1)
-    assert pairs_of(LabelFolder(tmp_path), 0, Settings(split="held-out")) == [("b", 5)]
+    assert pairs_of(LabelFolder(tmp_path), 0, Settings(split="held-out", held_out=1)) == [("b", 5)]
+
+
+def test_heads_tell_which_photos_they_have_not_seen(tmp_path: Path) -> None:
+    heads = {name: tmp_path / f"{name}.safetensors" for name in ("four", "six", "all", "silent")}
+    for name, training in (("four", '{"held_out": 4}'), ("six", '{"held_out": 6}'), ("all", '{"held_out": 0}')):
+        save_file({"x": torch.zeros(1)}, heads[name], {"fscs_training": training})
+    save_file({"x": torch.zeros(1)}, heads["silent"])
+    assert held_out_by([heads["silent"]]) == 20
+    assert held_out_by([heads["four"]]) == 4
+    both = held_out_by([heads["four"], heads["six"]])
+    photos = [f"photo{number}" for number in range(500)]
+    unseen = {photo for photo in photos if is_held_out(photo, 4) and is_held_out(photo, 6)}
+    assert {photo for photo in photos if is_held_out(photo, both)} == unseen != set()
+    with pytest.raises(ValueError, match=r"all\.safetensors' was trained on every photo of its lists"):
+        held_out_by([heads["four"], heads["all"]])
 
 
 @coco_warning

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 
 import fscs_sdk
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot
+from fscs_sdk.checkpoints.head import TRAINING_KEY
 from fscs_sdk.cli import main
 from fscs_sdk.cli.evaluate import evaluate as command
 from fscs_sdk.evaluation import benchmark
@@ -399,6 +401,11 @@ def test_several_models_share_a_table_under_different_names(data: Path) -> None:
         (("--task", "fs-c"), 2, "needs ways=2 or more"),
         (("--model", "asnet-mini", "--model", "asnet-mini"), 2, "names a model twice"),
         (("--model", "no-such-model"), 2, "no-such-model"),
+        (
+            ("--model", "DATA/seen.safetensors", "--split", "held-out"),
+            2,
+            "seen.safetensors' was trained on every photo",
+        ),
         (("--threshold", "2"), 2, "--threshold"),
         (("--fold", "3"), 1, "no fold 3; it has 1"),
         (("--shots", "9", "--no-baselines"), 1, "too few for shots=9"),
@@ -407,6 +414,7 @@ def test_several_models_share_a_table_under_different_names(data: Path) -> None:
     ],
 )
 def test_mistakes_are_one_sentence(data: Path, options: tuple[str, ...], code: int, message: str) -> None:
+    save_file({"x": torch.zeros(1)}, data / "seen.safetensors", {TRAINING_KEY: '{"held_out": 0}'})
     given = [option.replace("DATA", str(data)) for option in options]
     found, output = run("--benchmark", "folder", "--data", str(data), *given)
     assert found == code, output

@@ -58,8 +58,8 @@ ALLOWED = {
     "fscs_sdk.export": ("atomic", "formats", "model", "segmenter", "supports"),
     "fscs_sdk.integrations": ("folder", "formats", "integrations", "prediction", "segmenter", "supports"),
     "fscs_sdk.evaluation": (
-        *("atomic", "evaluation", "examination", "formats", "images", "locks", "model", "prediction", "segmenter"),
-        *("supports",),
+        *("atomic", "checkpoints", "evaluation", "examination", "formats", "images", "locks", "model", "prediction"),
+        *("segmenter", "supports"),
     ),
 }
 #: What is slow to load or need not be there.

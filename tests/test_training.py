@@ -12,11 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fscs_sdk import FewShotSegmenter
+from fscs_sdk.checkpoints.head import training_settings
 from fscs_sdk.checkpoints.tensors import weights_of
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.asnet import ASNet
@@ -28,7 +28,7 @@ from fscs_sdk.training.data import UNKNOWN, Catalogue
 from fscs_sdk.training.loader import BatchTensors, collate, load_batches
 from fscs_sdk.training.log import COLUMNS, PHASES, Log, Stopwatch
 from fscs_sdk.training.losses import TERMS
-from fscs_sdk.training.trainer import SETTINGS_KEY, Trainer, Window
+from fscs_sdk.training.trainer import Trainer, Window
 from training_stub import CHEAP, NAME, SMALL, SPEC, tiny_backbone, write_sources
 
 CPU = torch.device("cpu")
@@ -337,10 +337,8 @@ def test_a_run_leaves_a_head_that_loads_with_its_settings(data: Path, tmp_path: 
     loaded = model.network.adapter
     assert loaded is not None
     assert torch.equal(loaded.affines[0].weight, adapter.affines[0].weight)
-    with safe_open(tmp_path / "head.safetensors", framework="pt") as file:
-        recorded = file.metadata()[SETTINGS_KEY]
-    (tmp_path / "recorded.json").write_text(recorded)
-    assert TrainConfig.load(tmp_path / "recorded.json") == config == TrainConfig.load(tmp_path / "config.json")
+    recorded = training_settings(tmp_path / "head.safetensors")
+    assert TrainConfig.parse(recorded) == config == TrainConfig.load(tmp_path / "config.json")
     with torch.no_grad():
         backbone.network.fine.weight.mul_(1.5)
     save_file(weights_of(backbone.network), tmp_path / "backbone.safetensors")

@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fscs_sdk.checkpoints.fingerprint import check_fingerprint, fingerprint
@@ -18,9 +19,11 @@ from fscs_sdk.model.ifsl import PROTOCOLS, ProtocolName
 
 #: Of the description below. A file of a later format asks for an update; one without a number is of the first.
 FORMAT_VERSION = 2
-#: Keys of a head's metadata: its description, and the fingerprint of the backbone that it was trained on.
+#: Keys of a head's metadata: its description, the fingerprint of the backbone that it was trained on, and the settings
+#: of its training, as JSON.
 METADATA_KEY = "fscs_head"
 FINGERPRINT_KEY = "fscs_backbone_fingerprint"
+TRAINING_KEY = "fscs_training"
 #: Before the names of the tensors of a head's adapter.
 ADAPTER_PREFIX = "adapter."
 #: Input sides in pixels: fewer leave level 3 too few positions to squeeze (``asnet.SUPPORT_SIDES``).
@@ -69,6 +72,7 @@ def save_head(
     *,
     adapter: Adapter | None = None,
     backbone: Mapping[str, Tensor] | None = None,
+    training: str | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write a head with its description: kernels in ``dtype``, tensors of up to 4,096 elements always in float32.
@@ -80,6 +84,7 @@ def save_head(
         adapter: written in float32 after the head, where ``config.adapter`` says that there is one.
         backbone: the weights that the head was trained on (:func:`weights_of`), whose fingerprint is recorded: the head
             loads on no others. Without them it loads on any that fit.
+        training: the settings of its training, a JSON object, for :func:`training_settings`.
 
     Raises:
         OSError: the file cannot be written.
@@ -90,17 +95,35 @@ def save_head(
     }
     if adapter is not None:
         tensors |= {name: tensor.float() for name, tensor in adapter.state_dict(prefix=ADAPTER_PREFIX).items()}
-    write_tensors(path, tensors, head_metadata(config, None if backbone is None else fingerprint(backbone)))
+    on = None if backbone is None else fingerprint(backbone)
+    write_tensors(path, tensors, head_metadata(config, on, training=training))
 
 
-def head_metadata(config: HeadConfig, backbone: str | None) -> dict[str, str]:
+def head_metadata(config: HeadConfig, backbone: str | None, *, training: str | None = None) -> dict[str, str]:
     """What a head's file says beside its tensors.
 
     Args:
         backbone: the fingerprint of the weights that the head was trained on; None if it is to load on any that fit.
+        training: the settings of its training, a JSON object.
     """
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT_VERSION, **asdict(config)}, sort_keys=True)}
-    return metadata if backbone is None else metadata | {FINGERPRINT_KEY: backbone}
+    more = {FINGERPRINT_KEY: backbone, TRAINING_KEY: training}
+    return metadata | {key: text for key, text in more.items() if text is not None}
+
+
+def training_settings(path: Path) -> dict[str, Any]:
+    """The settings of a head's training, under the names that they had then; none where its file does not tell.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads((file.metadata() or {}).get(TRAINING_KEY, "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"'{path}' is damaged: {error}; get it again") from None
+    return told if isinstance(told, dict) else {}
 
 
 def read_head(path: Path) -> HeadFile:

@@ -152,6 +152,7 @@ def evaluate(
             shots=shots,
             episodes=episodes,
             split=cast(running.Split, split),
+            held_out=running.held_out_by(_heads(models)) if split == "held-out" else running.HELD_OUT,
             weak=weak,
             calibrate=calibrate,
             negatives=negatives,
@@ -203,6 +204,13 @@ def evaluate(
     for row in rows(results):
         table.add_row(*row)
     Console().print(table)
+
+
+def _heads(models: tuple[str, ...]) -> list[Path]:
+    """The files of the models' heads."""
+    from fscs_sdk.weights import locate_model
+
+    return [locate_model(model).head for model in models]
 
 
 def _load(models: tuple[str, ...], device: str, dtype: str, protocol: str) -> "dict[str, FewShotSegmenter]":

@@ -1,6 +1,7 @@
 """Models, and the training-free baselines on the first one's backbone, over the episodes of a data set's folds."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fscs_sdk.checkpoints.head import training_settings
 from fscs_sdk.evaluation.answers import answers
 from fscs_sdk.evaluation.datasets import Dataset
 from fscs_sdk.evaluation.datasets.labels import UNKNOWN
@@ -26,7 +28,7 @@ from fscs_sdk.segmenter import FewShotSegmenter
 
 Split = Literal["val", "held-out"]
 Pairs = list[tuple[str, int]]
-#: One photo in this many of a trn list is kept from training by ``TrainConfig.held_out``.
+#: One photo in this many of a trn list is kept from training where a head's file does not tell its own number.
 HELD_OUT = 20
 #: Held-out episodes on which a baseline's threshold is chosen, and the thresholds tried.
 CALIBRATION_EPISODES = 200
@@ -42,7 +44,8 @@ class Settings:
         ways: N.
         shots: K.
         episodes: how many of each fold.
-        split: ``held-out``: photos of the trn lists that our training leaves out, none of them on a val list.
+        split: ``held-out``: photos of the trn lists that training left out, none of them on a val list.
+        held_out: one photo in this many was left out (:func:`held_out_by`).
         weak: supports are class tags: their masks are withheld.
         thresholds: delta of eq. 2; for ``fs-cs`` every method is measured at each of them, () is its own.
         minimum_photos: classes with fewer photos in a list are not asked for.
@@ -59,6 +62,7 @@ class Settings:
     shots: int = 1
     episodes: int = 1000
     split: Split = "val"
+    held_out: int = HELD_OUT
     weak: bool = False
     thresholds: tuple[float, ...] = ()
     minimum_photos: int = 1
@@ -160,11 +164,13 @@ def describe(
     """
     first = next(iter(segmenters.values()))
     lists = ["\n".join(f"{photo} {number}" for photo, number in pairs_of(dataset, fold, settings)) for fold in folds]
+    asked = dataclasses.asdict(settings)
+    del asked["held_out"]  # the lists tell it, and runs that were begun without it go on
     return {
         "benchmark": benchmark,
         "folds": list(folds),
         "lists": [sha256(text.encode()).hexdigest()[:12] for text in lists],
-        **dataclasses.asdict(settings),
+        **asked,
         "thresholds": {name: settings.thresholds_of(segmenter) for name, segmenter in segmenters.items()},
         "models": {name: segmenter.identity for name, segmenter in segmenters.items()},
         "baselines": baselines,
@@ -182,19 +188,35 @@ def pairs_of(dataset: Dataset, fold: int | None, settings: Settings) -> Pairs:
     """
     if fold not in (dataset.folds or (None,)):
         raise ValueError(f"the data has no fold {fold}; it has {', '.join(map(str, dataset.folds)) or 'none at all'}")
-    pairs = dataset.pairs("val", fold) if settings.split == "val" else _held_out(dataset, fold)
+    pairs = dataset.pairs("val", fold) if settings.split == "val" else _held_out(dataset, fold, settings.held_out)
     unnamed = next((number for _, number in pairs if number not in dataset.names), None)
     if unnamed is not None:
         raise ValueError(f"the list of fold {fold} has the class {unnamed}, which the data does not name; give its own")
     return well_filled(pairs, minimum=settings.minimum_photos)
 
 
-def _held_out(dataset: Dataset, fold: int | None) -> Pairs:
+def held_out_by(heads: Sequence[Path]) -> int:
+    """n, where all of these heads were trained without one photo in n, as their files tell: else :data:`HELD_OUT`.
+
+    Raises:
+        ValueError: one of them was trained on every photo, or its file is damaged.
+        FileNotFoundError: there is no such file.
+    """
+    numbers = []
+    for head in heads:
+        number = training_settings(head).get("held_out", HELD_OUT)
+        if type(number) is not int or number < 1:
+            raise ValueError(f"'{head}' was trained on every photo of its lists, none is held out; use the val lists")
+        numbers.append(number)
+    return math.lcm(*numbers)  # a hash that all of them divide
+
+
+def _held_out(dataset: Dataset, fold: int | None, one_in: int) -> Pairs:
     if not dataset.has_training_lists:
         raise ValueError("the data has no trn lists, which held-out photos are taken from; use the val lists")
     validation = {photo for one in dataset.folds for photo, _ in dataset.pairs("val", one)}
     listed = dataset.pairs("trn", fold)
-    return [(photo, number) for photo, number in listed if is_held_out(photo, HELD_OUT) and photo not in validation]
+    return [(photo, number) for photo, number in listed if is_held_out(photo, one_in) and photo not in validation]
 
 
 def _evaluate_fold(
@@ -321,7 +343,7 @@ def _dtype(segmenter: FewShotSegmenter) -> str:
 def _calibrate(
     similarity: Callable[[Tensor, Tensor, Tensor], Tensor], photos: EncodedPhotos, fold: int | None, settings: Settings
 ) -> float:
-    held_out = well_filled(_held_out(photos.dataset, fold), minimum=max(2, settings.minimum_photos))
+    held_out = well_filled(_held_out(photos.dataset, fold, HELD_OUT), minimum=max(2, settings.minimum_photos))
     try:
         sampler = EpisodeSampler(held_out, ways=1, shots=1)
     except ValueError as error:

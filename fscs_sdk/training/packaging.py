@@ -71,7 +71,8 @@ def export_head(run: Path, path: Path) -> FewShotNetwork:
     load_backbone_weights(backbone, PACKAGE_FOLDER / TRUNK_FILE)
     head, adapter = _read_run(run, config, backbone)
     description = head_config(config, adapter=adapter is not None)
-    save_head(path, head, description, adapter=adapter, backbone=weights_of(backbone.network))
+    weights = weights_of(backbone.network)
+    save_head(path, head, description, adapter=adapter, backbone=weights, training=config.to_json())
     return FewShotNetwork(backbone, head, config.side, adapter, threshold=config.threshold, close_up=config.close_up)
 
 

@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 #: What a run's folder holds.
 CONFIG_FILE, CHECKPOINT_FILE, HEAD_FILE, LOG_FILE = "config.json", "checkpoint.pt", "head.safetensors", "log.csv"
-#: Key of the settings in the head's metadata.
-SETTINGS_KEY = "fscs_training"
 
 
 @dataclass(frozen=True)
@@ -324,10 +322,7 @@ class Trainer:
             stored = self.adapter.state_dict(prefix=ADAPTER_PREFIX)
             tensors |= {name: tensor.float().cpu() for name, tensor in stored.items()}
         described = head_config(self.config, adapter=self.adapter is not None)
-        metadata = {
-            **head_metadata(described, self.fingerprint),
-            SETTINGS_KEY: self.config.to_json(),
-        }
+        metadata = head_metadata(described, self.fingerprint, training=self.config.to_json())
         write_tensors(self.folder / HEAD_FILE, tensors, metadata)
 
     def _resume(self, backbone: Mapping[str, Tensor]) -> None:
