@@ -5,9 +5,10 @@ import sys
 import time
 from pathlib import Path
 
-from fscs_sdk.weights import fetch, locate_model, manifest
 from fscs_sdk.weights import locate as locating
+from fscs_sdk.weights import locate_model, manifest
 from fscs_sdk.weights.manifest import parse_file
+from fscs_sdk.weights.sources import fetch
 
 _sleep = time.sleep
 

@@ -165,7 +165,7 @@ def test_offline_mode_never_asks_and_takes_what_is_here(hub, client, repository,
     offline = Client(hub, tmp_path / "offline", HF_HUB_OFFLINE="1")
     try:
         assert_arrived(offline.call("fetch_file", entry(), cache_dir=str(tmp_path / "cache")))
-        assert offline.call("locate_model", "org/model", cache_dir=str(tmp_path / "cache")).text == ""
+        assert offline.call("locate", "org/model", cache_dir=str(tmp_path / "cache")).text == ""
         for wanted in (entry(), url_entry(hub)):
             answer = offline.call("fetch_file", wanted, cache_dir=str(tmp_path / "empty"))
             assert "not in the cache and downloads are off; get it once without" in answer.text
@@ -402,10 +402,10 @@ def test_a_read_only_cache_with_the_file_in_it_works(client, repository, tmp_pat
 
 
 def test_verify_hashes_whatever_the_stamps_say(hub, client, repository, tmp_path):
-    manifest = tmp_path / "manifest.json"
+    own = tmp_path / "manifest.json"
     model = {"files": [entry()], "backbone": "none"}
-    manifest.write_text(json.dumps({"models": {"mine": model}, "backbones": {}}))
-    client.call("use_manifest", str(manifest))
+    own.write_text(json.dumps({"models": {"mine": model}, "backbones": {}}))
+    client.call("use_manifest", str(own))
     try:
         assert client.call("verify", "mine", cache_dir=str(tmp_path)).value == [["head", "None", None]]
         code, output, _ = client.call("command", "weights", "verify", "mine", "--cache-dir", str(tmp_path)).value
@@ -500,7 +500,7 @@ def test_after_fetch_everything_works_with_sockets_forbidden(hub, client, model,
     finally:
         client.call("use_manifest", str(manifest.MANIFEST_PLACES[1]))
     request.getfixturevalue("no_sockets")
-    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (manifest,))
+    monkeypatch.setattr(manifest, "MANIFEST_PLACES", (own,))
     segmenter = FewShotSegmenter.from_pretrained(kind, cache_dir=cache, device="cpu")
     supports = {"dog": [photo(1), box_mask()]}
     answer, expected = segmenter.predict(photo(5), supports), model.predict(photo(5), supports)

@@ -12,18 +12,8 @@ from jsonschema import Draft202012Validator
 from safetensors import safe_open
 
 from fscs_sdk.model.backbone import BACKBONES
-from fscs_sdk.weights import (
-    PACKAGE_FOLDER,
-    PackageSource,
-    UrlSource,
-    backbone_entries,
-    backbone_weights,
-    list_models,
-    manifest,
-    model_files,
-    read_manifest,
-)
-from fscs_sdk.weights.manifest import parse_file
+from fscs_sdk.weights import PACKAGE_FOLDER, backbone_entries, list_models, manifest, read_manifest
+from fscs_sdk.weights.manifest import PackageSource, UrlSource, backbone_weights, model_files, parse_file
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "weights_manifest.schema.json").read_text(encoding="utf-8"))

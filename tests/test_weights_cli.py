@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from fscs_sdk.cli import main
 from fscs_sdk.training.model_card import model_card
 from fscs_sdk.training.publishing import prepare
-from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, manifest, model_files, read_manifest
+from fscs_sdk.weights import BACKBONE_FILE, HEAD_FILE, PACKAGE_FOLDER, manifest, read_manifest
+from fscs_sdk.weights.manifest import model_files
 
 EMBEDDED = PACKAGE_FOLDER / "assets" / "asnet-mini"
 CONVERT = {"status": "convert", "convert": {"origin": "the authors", "command": "fscs convert a.ckpt b"}}

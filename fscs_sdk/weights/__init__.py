@@ -5,41 +5,24 @@ package, by ``hub`` or by ``download``, ``imagenet`` gets backbones that are not
 file's bytes against the manifest.
 """
 
-from fscs_sdk.weights.locate import Finding, ModelFiles, locate_model, obtain, place, verify
+from fscs_sdk.weights.locate import ModelFiles, locate_model, obtain, place, verify
 from fscs_sdk.weights.manifest import (
     BACKBONE_FILE,
     HEAD_FILE,
     PACKAGE_FOLDER,
-    HubSource,
-    PackageSource,
-    TorchvisionSource,
-    UrlSource,
-    WeightFile,
     backbone_entries,
-    backbone_weights,
     list_models,
-    model_files,
     read_manifest,
 )
-from fscs_sdk.weights.sources import fetch
 
 __all__ = [
     "BACKBONE_FILE",
     "HEAD_FILE",
     "PACKAGE_FOLDER",
-    "Finding",
-    "HubSource",
     "ModelFiles",
-    "PackageSource",
-    "TorchvisionSource",
-    "UrlSource",
-    "WeightFile",
     "backbone_entries",
-    "backbone_weights",
-    "fetch",
     "list_models",
     "locate_model",
-    "model_files",
     "obtain",
     "place",
     "read_manifest",
