@@ -106,7 +106,7 @@ def train(
             ResidentCatalogue(catalogue, place) if settings.resident_side else catalogue,
             run,
             initial=None if initial is None else _read_initial(initial),
-            adapter=None if adapter is None else _read_adapter(adapter, settings, frozen),
+            adapter=None if adapter is None else _read_adapter(adapter, frozen),
             device=place,
         )
         with _stopped_gently(trainer):
@@ -315,7 +315,7 @@ def _read_initial(path: Path) -> dict[str, Tensor]:
     return learner_from_authors(tensors) if any(name.startswith("learner.") for name in tensors) else tensors
 
 
-def _read_adapter(path: Path, settings: TrainConfig, backbone: Backbone) -> Adapter:
+def _read_adapter(path: Path, backbone: Backbone) -> Adapter:
     adapter = Adapter(backbone.spec.channels)
     stored = {name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in load_file(path).items()}
     adapter.load_state_dict({name: stored[name] for name in adapter.state_dict() if name in stored})
