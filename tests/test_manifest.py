@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from safetensors import safe_open
 
+from fscs_sdk.checkpoints.head import FORMAT_VERSION
 from fscs_sdk.model.backbone import BACKBONES
 from fscs_sdk.weights import PACKAGE_FOLDER, backbone_entries, list_models, manifest, read_manifest
 from fscs_sdk.weights.manifest import PackageSource, UrlSource, backbone_weights, model_files, parse_file
@@ -135,9 +136,9 @@ def test_every_head_in_the_package_is_the_one_that_is_described():
                 with safe_open(PACKAGE_FOLDER / source.path, framework="numpy") as file:
                     described = json.loads(file.metadata()["fscs_head"])
                 assert described.pop("adapter")  # what ships has one
-                chosen = {"threshold": 0.6, "close_up": 0.4}
+                chosen = {"format": FORMAT_VERSION, "threshold": 0.65, "close_up": 0.4}
                 assert {key: described.pop(key) for key in chosen} == chosen
-                assert described == {key: entry[key] for key in ("method", "backbone", "input_side")}
+                assert described == {key: entry[key] for key in ("method", "backbone", "input_side", "protocol")}
 
 
 def test_every_backbone_of_the_manifest_is_one_of_the_code():
