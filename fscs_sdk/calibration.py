@@ -5,7 +5,7 @@ the model's delta, for every class of every domain alike. Here two groups of pea
 show the class and photos that do not, each taken for normal, with one spread. What is expected before any photo is
 seen is the model's own rule: the two means lie on either side of delta's logit. So a class with little evidence stays
 near the model's answer, and one with much leaves it. All numbers of the prior are in logits and were chosen on photos
-that no model here has been trained on (``docs/calibration.md`` says which).
+that the model asked had not been trained on (``docs/calibration.md`` says which).
 """
 
 from dataclasses import dataclass, field
