@@ -433,6 +433,7 @@ def test_a_dark_photo_of_16_bits_a_colour_is_told():
     for door in (
         png([png_header(64, 48, 16, 2), rows_of(deep.reshape(48, -1)), (b"IEND", b"")]),
         tiff(deep, photometric="rgb"),
+        tiff(np.ascontiguousarray(np.moveaxis(deep, 2, 0)), photometric="rgb", planarconfig="separate"),
     ):
         photo, said = told(door)
         assert photo.max() == 15

@@ -22,7 +22,7 @@ from fscs_sdk.images.decoding import (
 )
 from fscs_sdk.images.errors import ImageError, ImageWarning
 from fscs_sdk.images.levels import over_white, to_rgba, to_uint8
-from fscs_sdk.images.tiff import depth_of
+from fscs_sdk.images.tiff import depth_of, has_sixteen_bits
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,8 @@ def _blankness(photo: NDArray[np.uint8]) -> list[str]:
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """A file with 16 bits a colour, of which Pillow keeps the upper eight."""
-    return image.mode in ("RGB", "RGBA") and ";16" in str(getattr(image, "tile", ""))
+    # What Pillow notes of planes in a TIFF is the layout of bytes.
+    return image.mode in ("RGB", "RGBA") and (";16" in str(getattr(image, "tile", "")) or has_sixteen_bits(image))
 
 
 def _array_of_tensor(tensor: torch.Tensor, name: str, max_pixels: int) -> NDArray[Any]:

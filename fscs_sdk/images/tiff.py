@@ -73,9 +73,14 @@ def _mended(image: TiffImagePlugin.TiffImageFile, tile: Any) -> Any:
     if tile.codec_name == "libtiff" and layout == "F;32BF" and sys.byteorder == "little":
         layout = "F;32F"  # the codec has turned the bytes already
     planes = image.tag_v2.get(PLANAR) == 2 and layout in tuple("RGBA")
-    if planes and set(_numbers(image, BITS_PER_SAMPLE)) == {16}:
+    if planes and has_sixteen_bits(image):
         layout += ";16B" if image.tag_v2.prefix == b"MM" else ";16L"  # planes of bytes, says Pillow
     return tile._replace(args=(layout, *others))
+
+
+def has_sixteen_bits(image: Image.Image) -> bool:
+    """A TIFF that keeps every value in 16 bits."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and set(_numbers(image, BITS_PER_SAMPLE)) == {16}
 
 
 def depth_of(image: Image.Image) -> int | None:
