@@ -129,10 +129,18 @@ def test_a_page_shows_names_and_does_not_run_them(tmp_path: Path) -> None:
     assert len(page.sources) == 3
 
 
-def test_a_page_that_cannot_be_written_is_named(supports: Path, tmp_path: Path) -> None:
-    result = run("examine", supports, "--html", tmp_path / "missing" / "page.html")
-    assert result.exit_code == 1
-    assert "cannot write the page" in result.stderr
+@pytest.mark.parametrize(
+    "arguments",
+    [("examine", "supports", "--html", "p.html"), ("encode", "s", "p.safetensors"), ("export", "s", "p.onnx")],
+)
+def test_a_folder_that_is_not_there_is_told_before_the_work(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    command, supports, *options, name = arguments
+    file = tmp_path / "missing" / name
+    result = run(command, tmp_path / supports, *options, file)  # there are no supports either
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        f"fscs: '{file}' cannot be written: there is no folder '{file.parent}'; make it first"
+    )
 
 
 def test_encode_calibrates_where_it_can_and_says_so(supports: Path, negatives: Path, tmp_path: Path) -> None:
@@ -152,7 +160,7 @@ def test_encode_calibrates_where_it_can_and_says_so(supports: Path, negatives: P
 def test_encode_warns_of_a_bad_photo(bad: Path, tmp_path: Path) -> None:
     result = run("encode", bad, tmp_path / "set.safetensors")
     assert result.exit_code == 0
-    assert "shot 3 of 'red'" in result.stderr
+    assert f"shot 3 of 'red' ('{bad / 'red' / 'p3.png'}')" in result.stderr
     assert "'fscs examine' shows it" in result.stderr
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fscs_sdk.cli.options import (
+    check_folder_of,
     load_segmenter,
     load_supports,
     max_pixels_option,
@@ -56,6 +57,7 @@ def encode(
     """
     if out.suffix != ".safetensors":
         raise click.UsageError(f"'{out}' must end in .safetensors")
+    check_folder_of(out)
     segmenter = load_segmenter(model, device, dtype, protocol)
     encoded = load_supports(
         segmenter,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fscs_sdk.cli.options import (
+    check_folder_of,
     load_segmenter,
     max_pixels_option,
     misuse,
@@ -61,6 +62,8 @@ def examine(
 
     from fscs_sdk.references import read_supports
 
+    if html is not None:
+        check_folder_of(html)
     segmenter = load_segmenter(model, device, dtype)
     with misuse((ValueError, FileNotFoundError)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty mask is among the findings

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fscs_sdk.cli.options import (
+    check_folder_of,
     load_segmenter,
     load_supports,
     max_pixels_option,
@@ -53,6 +54,7 @@ def export(
 
     if out.suffix not in (".onnx", ".pt2"):
         raise click.UsageError(f"'{out}' must end in .onnx or .pt2")
+    check_folder_of(out)
     segmenter = load_segmenter(model, "cpu", "float32", protocol)
     encoded = load_supports(
         segmenter,

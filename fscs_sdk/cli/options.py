@@ -187,7 +187,9 @@ def _encode(
         which = "every class" if len(done) == len(supports) else f"{len(done)} of {len(supports)} classes"
         click.echo(f"fscs: {which} calibrated by its own photos; --no-calibrate asks as the paper does", err=True)
         for suspect in supports.examination.suspects:
-            told = f"shot {suspect.shot} of {suspect.name!r} {suspect.reason}; 'fscs examine' shows it"
+            photo = given[suspect.name][suspect.shot - 1].image
+            where = f" ('{photo}')" if isinstance(photo, (str, Path)) else ""
+            told = f"shot {suspect.shot} of {suspect.name!r}{where} {suspect.reason}; 'fscs examine' shows it"
             click.echo(f"fscs: warning: {one_line(told)}", err=True)
     return supports
 
@@ -245,6 +247,16 @@ def one_line(text: str) -> str:
         else character.encode("unicode_escape", "surrogatepass").decode("ascii", "backslashreplace")
         for character in text
     )
+
+
+def check_folder_of(file: Path) -> None:
+    """Before minutes of work: there is a folder to write the file into.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    if not file.parent.is_dir():
+        raise click.UsageError(f"'{file}' cannot be written: there is no folder '{file.parent}'; make it first")
 
 
 def list_argument(path: str) -> str:
