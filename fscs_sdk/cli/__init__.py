@@ -19,7 +19,7 @@ SECTIONS = {
         "merge": "Join the journals of a run that was split.",
     },
     "Measure": {
-        "evaluate": "Measure a model on VOC-animals.",
+        "evaluate": "Measure models on VOC-animals and five other benchmarks.",
     },
     "Weights": {
         "convert": "Use a checkpoint of the paper's authors.",

@@ -49,7 +49,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Presence and masks; masks of classes that are there; which one of N classes is there.",
 )
-@click.option("--fold", "folds", multiple=True, type=click.IntRange(min=0), help="May be repeated.  [default: all]")
+@click.option(
+    "--fold",
+    "folds",
+    multiple=True,
+    type=click.IntRange(min=0),
+    help="May be repeated.  [default: voc-animals 1 and 2, else all]",
+)
 @click.option("--episodes", default=1000, show_default=True, type=click.IntRange(min=1), help="For each fold.")
 @click.option("--ways", default=1, show_default=True, type=click.IntRange(min=1), help="N, classes asked for.")
 @click.option("--shots", default=1, show_default=True, type=click.IntRange(min=1), help="K, supports of each class.")
