@@ -131,7 +131,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FewShotSegm
             affine.weight += 0.02 * torch.randn_like(affine.weight)
     network = FewShotNetwork(whole.backbone, whole.head, 288, adapter)
     folder = tmp_path_factory.mktemp("adapted")
-    config = HeadConfig("asnet", "efficientnet_lite0", 288, adapter=True)
+    config = HeadConfig("asnet-touched", "efficientnet_lite0", 288, adapter=True)
     save_head(folder / "head.safetensors", whole.head, config, adapter=adapter, dtype=torch.float32)
     shutil.copy(PACKAGE_FOLDER / "assets" / "asnet-mini" / BACKBONE_FILE, folder)
     return folder, FewShotSegmenter(network, name=folder.name)
@@ -152,7 +152,9 @@ def test_a_head_that_names_an_adapter_must_hold_it(adapted: tuple[Path, FewShotS
     folder, segmenter = adapted
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     save_head(
-        tmp_path / "head.safetensors", segmenter.network.head, HeadConfig("asnet", "efficientnet_lite0", 288, True)
+        tmp_path / "head.safetensors",
+        segmenter.network.head,
+        HeadConfig("asnet-touched", "efficientnet_lite0", 288, True),
     )
     with pytest.raises(ValueError, match="does not fit its network"):
         FewShotSegmenter.from_pretrained(tmp_path)

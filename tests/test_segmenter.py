@@ -26,6 +26,7 @@ from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.devices import choose_device, choose_dtype, multiplies_bfloat16
 from fscs_sdk.images import ImageWarning
+from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.baselines.ablations import UnmaskedASNet
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.prediction import Failure
@@ -953,10 +954,15 @@ def test_an_object_between_the_models_positions_is_told():
     box = crack.copy()
     box[200:800, 300:900] = True
     crack[500:502, 20:1180] = True  # 160 of 288: between the key positions at 143.5 and 179.4
-    model = FewShotSegmenter.from_pretrained(dtype="float32")
+    touching = FewShotSegmenter.from_pretrained(dtype="float32")
+    head = ASNet(touching.network.head.maps).eval()
+    head.load_state_dict(touching.network.head.state_dict())
+    paper = FewShotSegmenter(dataclasses.replace(touching.network, head=head), name="paper", dtype="float32")
+    given = {"crack": [Shot(image, box), Shot(image, crack)]}
     with pytest.warns(ImageWarning, match=r"shot 2 of class 'crack'.*crop the photo.*draw it thicker"):
-        supports = model.encode({"crack": [Shot(image, box), Shot(image, crack)]})
+        supports = paper.encode(given)
     assert supports.masks[1].any()
+    assert touching.encode(given).masks[1].any()  # a head that sees touched keys has nothing to tell
 
 
 def test_an_object_that_is_small_in_its_photo_is_seen_close_up_where_the_model_says_so():
@@ -1227,15 +1233,17 @@ def test_what_is_no_device_is_refused_in_one_sentence(model, device):
 
 def test_an_identity_tells_methods_and_crops_apart(model):
     network = model.network
-    unmasked = UnmaskedASNet(network.head.maps)
-    unmasked.load_state_dict(network.head.state_dict())
+    unmasked, paper = UnmaskedASNet(network.head.maps), ASNet(network.head.maps)
+    for head in (unmasked, paper):
+        head.load_state_dict(network.head.state_dict())
     others = [
+        dataclasses.replace(network, head=paper),
         dataclasses.replace(network, head=unmasked),
         dataclasses.replace(network, close_up=0.25),
         dataclasses.replace(network, input_side=320),
         dataclasses.replace(network, adapter=None),
     ]
-    assert len({network.identity(), *(other.identity() for other in others)}) == 5
+    assert len({network.identity(), *(other.identity() for other in others)}) == 6
     assert dataclasses.replace(network, threshold=0.1).identity() == network.identity()
 
 

@@ -90,7 +90,9 @@ class FewShotNetwork:
 
         What only decides about answers (threshold, protocol) is not in it: encoded supports suit any.
         """
-        method = (type(self.backbone).__name__, type(self.head).__name__)
+        method = [type(self.backbone).__name__, type(self.head).__name__]
+        if getattr(self.head, "touched", False):  # one class of heads, two methods
+            method.append("touched")
         digest = sha256(repr((*method, self.input_side, self.close_up)).encode())
         for part in self.parts:
             for name, tensor in part.state_dict().items():
