@@ -966,3 +966,9 @@ def test_a_close_up_keeps_the_object_and_its_surroundings(size, box, below):
 def test_a_close_up_of_nothing_is_the_whole_photo():
     image, nothing = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), dtype=bool)
     assert close_up(image, nothing, 1.0)[0] is image
+
+
+@pytest.mark.parametrize("limit", ["a", -1, 0, 1.5, True, None])
+def test_a_limit_of_pixels_that_is_none_is_refused_by_its_name(limit):
+    with pytest.raises(ImageError, match=r"max_pixels is .*: it must be a whole number of pixels above 0"):
+        read_image(np.full((20, 30, 3), 90, np.uint8), max_pixels=limit)

@@ -174,6 +174,8 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def check_pixels(height: int, width: int, name: str, max_pixels: int) -> None:
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+        raise ImageError(f"max_pixels is {max_pixels!r}: it must be a whole number of pixels above 0")
     if height * width > max_pixels:
         raise ImageError(
             f"{name} is {width} x {height} (width x height), {height * width} pixels and the limit is {max_pixels}: "
