@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.edges import boundary_f
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.demo import PHOTOS, SUPPORTS
 from fscs_sdk.images import read_mask
@@ -138,3 +139,13 @@ def test_a_map_does_not_depend_on_the_other_classes() -> None:
 
 def overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float((found & truth).sum() / (found | truth).sum())
+
+
+def test_an_outline_near_the_other_counts() -> None:
+    truth, known = np.zeros((60, 60), bool), np.ones((60, 60), bool)
+    truth[20:40, 20:40] = True
+    moved = np.roll(truth, 1, axis=1)
+    far = np.roll(truth, 15, axis=0)
+    assert boundary_f(truth, truth, known) == boundary_f(moved, truth, known) == 1
+    assert 0 < boundary_f(far, truth, known) < 0.5
+    assert boundary_f(np.zeros_like(truth), truth, known) == 0
