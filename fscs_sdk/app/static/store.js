@@ -73,6 +73,8 @@ class Store extends EventTarget {
       this.refresh().catch(() => {});
     } else if (event.kind === "answer") {
       const photo = this.photo(event.id);
+      // What is on its way may have been told before this answer was there, and would take it back.
+      if (this.#fetching || !photo) this.refresh().catch(() => {});
       if (photo) {
         photo.answer = { ...event.answer, doubt: event.doubt };
         this.#tell("answer", photo);
