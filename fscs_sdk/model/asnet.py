@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fscs_sdk.model.correlation import Pyramid, correlate
-from fscs_sdk.model.squeeze import AttentiveSqueeze, KeyMasks
+from fscs_sdk.model.squeeze import AttentiveSqueeze, KeyMasks, SqueezeStack
 
 #: Support sides that levels 3 and 2 can squeeze to exactly 2x2 with two layers of kernel 5 and stride 4.
 SUPPORT_SIDES = range(17, 33)
@@ -25,7 +25,7 @@ class ASNet(nn.Module):
         super().__init__()
         self.maps = maps
         self.touched = touched
-        self.level4 = nn.ModuleList([AttentiveSqueeze(maps[0], 32, 5, 4), AttentiveSqueeze(32, 128, 3, 2)])
+        self.level4 = SqueezeStack([AttentiveSqueeze(maps[0], 32, 5, 4), AttentiveSqueeze(32, 128, 3, 2)])
         self.level3 = _pyramid_branch(maps[1])
         self.level2 = _pyramid_branch(maps[2])
         self.mix43 = _mixing_branch()
@@ -77,11 +77,11 @@ class ASNet(nn.Module):
             support_mask: as in :meth:`forward`.
         """
         levels = iter(correlations)
-        squeezed = _squeeze(self.level4, next(levels), support_mask).mean(dim=(2, 3), keepdim=True)
+        squeezed: Tensor = self.level4(next(levels), support_mask).mean(dim=(2, 3), keepdim=True)
         steps = zip((self.level3, self.level2), (self.mix43, self.mix32), pairwise(query_sizes), strict=False)
         for branch, mixer, (size, finer_size) in steps:
-            finer = _squeeze(branch, next(levels), support_mask)
-            squeezed = _squeeze(mixer, finer + _upsample(squeezed, size, finer_size), support_mask)
+            finer = branch(next(levels), support_mask)
+            squeezed = mixer(finer + _upsample(squeezed, size, finer_size), support_mask)
         return self._decode(squeezed.flatten(1).view(-1, 128, *query_sizes[-1]))
 
     def _decode(self, x: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ def _check_support_side(support_map: Tensor) -> None:
         )
 
 
-def _pyramid_branch(maps: int) -> nn.ModuleList:
-    return nn.ModuleList(
+def _pyramid_branch(maps: int) -> SqueezeStack:
+    return SqueezeStack(
         [
             AttentiveSqueeze(maps, 32, 5, 4, pool_key_value=True),
             AttentiveSqueeze(32, 128, 5, 4, pool_key_value=True),
@@ -111,14 +111,8 @@ def _pyramid_branch(maps: int) -> nn.ModuleList:
     )
 
 
-def _mixing_branch() -> nn.ModuleList:
-    return nn.ModuleList([AttentiveSqueeze(128, 128, 1, 1), AttentiveSqueeze(128, 128, 2, 1)])
-
-
-def _squeeze(layers: nn.ModuleList, correlation: Tensor, support_mask: Tensor | KeyMasks | None) -> Tensor:
-    for layer in layers:
-        correlation = layer(correlation, support_mask)
-    return correlation
+def _mixing_branch() -> SqueezeStack:
+    return SqueezeStack([AttentiveSqueeze(128, 128, 1, 1), AttentiveSqueeze(128, 128, 2, 1)])
 
 
 def _upsample(squeezed: Tensor, size: tuple[int, int], finer: tuple[int, int]) -> Tensor:

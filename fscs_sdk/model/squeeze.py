@@ -8,13 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fscs_sdk.model.fast.cpu import attend_by_head, has_fused_kernels, is_for_inference, squeeze_for_inference
+from fscs_sdk.model.fast.cpu import attend_by_head, has_fused_kernels, squeeze_for_inference
 from fscs_sdk.model.fast.graph import SeenKeys, attend_to_seen, convolve_volume
 
 ATTENTION_HEADS = 8
 GROUPS = 4
 #: Rows and columns.
 Slices = tuple[slice, slice]
+#: For each output position of a convolution, row by row: what its window covers of the input, and the kernel taps that
+#: meet it.
+Windows = list[tuple[Slices, Slices]]
 #: Height and width of a key grid -> its positions that see foreground.
 KeyMasks = dict[tuple[int, int], SeenKeys]
 #: Output positions above which a recorded graph convolves at once: so many windows hold few zeros and are many nodes.
@@ -41,8 +44,8 @@ class SupportConv(nn.Module):
     def output_side(self, side: int) -> int:
         return (side + 2 * self.padding - self.kernel) // self.stride + 1
 
-    def windows(self, height: int, width: int) -> list[tuple[Slices, Slices]]:
-        """For each output position, row by row: what its window covers of (h, w), and the kernel taps that meet it."""
+    def windows(self, height: int, width: int) -> Windows:
+        """Of an input of height x width."""
         rows = _windows(height, self.kernel, self.stride, self.padding)
         columns = _windows(width, self.kernel, self.stride, self.padding)
         return [((row, column), (taps, tap)) for row, taps in rows for column, tap in columns]
@@ -174,6 +177,11 @@ class Residual(nn.Module):
         return out
 
 
+def is_for_inference(x: Tensor) -> bool:
+    """Is ``x`` on a CPU, with no gradient asked for and no graph being recorded?"""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 class AttentiveSqueeze(nn.Module):
     """AS(C_in -> C_out, k, s, p) of table a.6, p = k // 2 for k > 2 and 0 otherwise.
 
@@ -211,11 +219,15 @@ class AttentiveSqueeze(nn.Module):
         ``support_mask``: float (P, mask height, mask width) in [0, 1], 0 = background, or the keys that see foreground
         in each grid; None = no masking.
         """
-        grid = (self.key.output_side(correlation.shape[2]), self.key.output_side(correlation.shape[3]))
+        sides = correlation.shape[2:4]
+        grid = (self.key.output_side(sides[0]), self.key.output_side(sides[1]))
         if not isinstance(support_mask, dict):
             visible = None if support_mask is None else visible_keys(support_mask, *grid, touched=self.touched)
             if is_for_inference(correlation):
-                return squeeze_for_inference(self, correlation, visible, heads=ATTENTION_HEADS)
+                windows = self.target.windows(*sides), self.key.windows(*sides)
+                squeezed = squeeze_for_inference(self, correlation, visible, windows, heads=ATTENTION_HEADS)
+                height, width = (self.target.output_side(side) for side in sides)
+                return squeezed.view(len(squeezed), height, width, *squeezed.shape[2:]).permute(0, 3, 1, 2, 4)
         target, key, value, shortcut = self._embed(correlation)
         keys, values = key.flatten(2, 3), value.flatten(2, 3)
         if isinstance(support_mask, dict):
@@ -245,6 +257,16 @@ def _convolve_together(x: Tensor, convs: tuple[SupportConv, ...]) -> Tensor:
     weight = torch.cat([conv.weight for conv in convs])
     bias = torch.cat([weight.new_zeros(c.weight.shape[0]) if c.bias is None else c.bias for c in convs])
     return convolve_support(x, weight, bias, stride=convs[0].stride, padding=convs[0].padding)
+
+
+class SqueezeStack(nn.ModuleList):
+    """Attentive squeeze layers, one after the other, under one mask."""
+
+    def forward(self, correlation: Tensor, support_mask: Tensor | KeyMasks | None) -> Tensor:
+        """As each layer: (P, C_in, h, w, Q) -> (P, C_out, h', w', Q)."""
+        for layer in self:
+            correlation = layer(correlation, support_mask)
+        return correlation
 
 
 def visible_keys(support_mask: Tensor, height: int, width: int, *, touched: bool = False) -> Tensor:

@@ -41,10 +41,8 @@ class UnfusedASNet(ASNet):
         """As :meth:`ASNet.squeeze`."""
         planes = []
         branches = (self.level4, self.level3, self.level2)
-        for layers, correlation, size in zip(branches, correlations, query_sizes, strict=False):
-            for layer in layers:
-                correlation = layer(correlation, support_mask)
-            plane = correlation.mean(dim=(2, 3)).view(len(correlation), -1, *size)
+        for branch, correlation, size in zip(branches, correlations, query_sizes, strict=False):
+            plane = branch(correlation, support_mask).mean(dim=(2, 3)).view(len(correlation), -1, *size)
             planes.append(F.interpolate(plane, query_sizes[-1], mode="bilinear", align_corners=True))
         return self._decode(torch.stack(planes).sum(dim=0))
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from fscs_sdk.model.squeeze import AttentiveSqueeze, SupportConv
+    from fscs_sdk.model.squeeze import AttentiveSqueeze, SupportConv, Windows
 
 _logger = logging.getLogger(__name__)
 
@@ -174,39 +174,45 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def is_for_inference(x: Tensor) -> bool:
-    """Is ``x`` on a CPU, with no gradient asked for and no graph being recorded?"""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
 def squeeze_for_inference(
-    layer: AttentiveSqueeze, correlation: Tensor, visible: Tensor | None, *, heads: int
+    layer: AttentiveSqueeze,
+    correlation: Tensor,
+    visible: Tensor | None,
+    windows: tuple[Windows, Windows],
+    *,
+    heads: int,
 ) -> Tensor:
     """``layer(correlation, mask)``; where autocast is on, products are rounded to its type, and so are their operands.
 
     Args:
         correlation: (P, C_in, h, w, Q), of any memory layout.
         visible: bool (P, S) for the S key positions; None = no masking.
+        windows: of the layer's targets and of its keys, over (h, w).
 
     Returns:
-        (P, C_out, h', w', Q), support positions first in memory.
+        (P, S', C_out, Q) for the S' target positions.
     """
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else layer.target.weight.dtype
-    height, width = (layer.target.output_side(side) for side in correlation.shape[2:4])
     with torch.autocast("cpu", enabled=False):
         pairs = [
-            _squeeze_pair(layer, x, None if visible is None else visible[index], heads, dtype)
+            _squeeze_pair(layer, x, None if visible is None else visible[index], windows, heads, dtype)
             for index, x in enumerate(correlation)
         ]
-    squeezed = pairs[0][None] if len(pairs) == 1 else torch.stack(pairs)
-    return squeezed.view(len(pairs), height, width, *squeezed.shape[2:]).permute(0, 3, 1, 2, 4)
+    return pairs[0][None] if len(pairs) == 1 else torch.stack(pairs)
 
 
-def _squeeze_pair(layer: AttentiveSqueeze, x: Tensor, visible: Tensor | None, heads: int, dtype: torch.dtype) -> Tensor:
+def _squeeze_pair(
+    layer: AttentiveSqueeze,
+    x: Tensor,
+    visible: Tensor | None,
+    windows: tuple[Windows, Windows],
+    heads: int,
+    dtype: torch.dtype,
+) -> Tensor:
     """(C_in, h, w, Q) -> (S', C_out, Q)."""
     hidden = len(layer.target.weight)
     with _scratch.frame():
-        around, key, value = _embed(layer, x, visible, dtype)
+        around, key, value = _embed(layer, x, visible, windows, dtype)
         context = _attend(around[:, :hidden], key, value, heads)
         _normalize(context, layer.aggregate_norm).relu_()
         attended = torch.empty(len(around), 2 * hidden, x.shape[-1], dtype=around.dtype, device="cpu")
@@ -225,7 +231,7 @@ def _squeeze_pair(layer: AttentiveSqueeze, x: Tensor, visible: Tensor | None, he
 
 
 def _embed(
-    layer: AttentiveSqueeze, x: Tensor, visible: Tensor | None, dtype: torch.dtype
+    layer: AttentiveSqueeze, x: Tensor, visible: Tensor | None, windows: tuple[Windows, Windows], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Target, and shortcut where there is one, at all positions; key and value at the visible ones.
 
@@ -238,9 +244,10 @@ def _embed(
     if uniform:
         chosen = None
     if (layer.key.kernel, layer.key.stride) == (layer.target.kernel, layer.target.stride):
-        embedded, pairs = _convolve(x, [around, inside], [None, chosen], dtype)
+        embedded, pairs = _convolve(x, windows[0], [around, inside], [None, chosen], dtype)
     else:
-        (embedded,), (pairs,) = _convolve(x, [around], [None], dtype), _convolve(x, [inside], [chosen], dtype)
+        (embedded,) = _convolve(x, windows[0], [around], [None], dtype)
+        (pairs,) = _convolve(x, windows[1], [inside], [chosen], dtype)
     if uniform:
         return embedded, None, pairs.mean(dim=0, keepdim=True)
     key, value = pairs.chunk(2, dim=1)
@@ -248,13 +255,16 @@ def _embed(
 
 
 def _convolve(
-    x: Tensor, groups: Sequence[Sequence[SupportConv]], chosen: Sequence[list[int] | None], dtype: torch.dtype
+    x: Tensor,
+    windows: Windows,
+    groups: Sequence[Sequence[SupportConv]],
+    chosen: Sequence[list[int] | None],
+    dtype: torch.dtype,
 ) -> list[Tensor]:
-    """Convolutions of one geometry: (C, h, w, Q) -> for each group (S', O, Q), its convolutions' outputs stacked.
+    """Convolutions of the same windows: (C, h, w, Q) -> for each group (S', O, Q), its convolutions' outputs stacked.
 
     ``chosen``: for each group the output positions that are asked for; None = all.
     """
-    windows = groups[0][0].windows(x.shape[1], x.shape[2])
     places = [dict.fromkeys(range(len(windows)) if some is None else some) for some in chosen]
     weights = [torch.cat([conv.weight for conv in convs]) for convs in groups]
     biases = [_bias(convs)[:, None] for convs in groups]
