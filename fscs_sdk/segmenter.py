@@ -44,6 +44,7 @@ from fscs_sdk.streaming import (
     one_behind,
     run,
     share,
+    share_out,
     workers,
 )
 from fscs_sdk.supports import Shot, SupportSet, digest, merge_thresholds, parse_supports
@@ -599,7 +600,9 @@ class FewShotSegmenter:
             decoders.shutdown(wait=False, cancel_futures=True)
 
     def _predict(self, source: ImageSource, label: str | None, supports: SupportSet, max_pixels: int) -> Prediction:
-        return self._begin(self._decode(source, label, max_pixels), supports, Transfers(self.device))()
+        image = read_image(source, label=label, max_pixels=max_pixels)
+        answer = self.infer(self.encode_query(image), supports)
+        return self._prediction(image, supports, answer.maps, [tensor.cpu().numpy() for tensor in _parts(answer)])
 
     def _decode(self, source: ImageSource, label: str | None, max_pixels: int) -> _Decoded:
         image = read_image(source, label=label, max_pixels=max_pixels)
@@ -610,7 +613,9 @@ class FewShotSegmenter:
         query = self._encode_input(transfers.upload(photo.resized[None]), photo.image.shape[:2])
         if self.edges:
             query = replace(query, photo=transfers.upload(photo.image))
-        return self._answer(photo.image, query, supports, transfers)
+        answer = self.infer(query, supports)
+        fetch = transfers.download(_parts(answer))
+        return lambda: self._prediction(photo.image, supports, answer.maps, fetch())
 
     def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
         """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes."""
@@ -632,13 +637,13 @@ class FewShotSegmenter:
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
         """The light half: one encoded query against encoded supports, as tensors on the model's device."""
         supports = self._near(supports)
-        shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
+        shots = torch.bincount(supports.class_index, minlength=len(supports.names)).tolist()
         logits = self._pair_logits(query.pyramid, supports)
 
         def conclude() -> Inference:
             with torch.inference_mode(), self._autocast("answer"):
                 return infer(
-                    torch.split(logits, shots),
+                    torch.split(torch.cat(logits), shots),
                     query.size,
                     supports.thresholds.to(self.device),
                     protocol=self.protocol,
@@ -658,17 +663,18 @@ class FewShotSegmenter:
 
     def _ask(self, query: Pyramid, supports: SupportSet, shots: Sequence[int]) -> Tensor:
         logits = self._pair_logits(query, self._near(supports), torch.tensor(shots, device="cpu"))
-        return run(lambda: (logits[:, 1].float() - logits[:, 0].float()).cpu())
+        return run(lambda: torch.cat([some[:, 1].float() - some[:, 0].float() for some in logits]).cpu())
 
-    def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> Tensor:
-        """(P, 2, h, w) of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``."""
+    def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> list[Tensor]:
+        """Of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``: (P, 2, h, w) in
+        consecutive parts."""
         masks = None if bool(supports.tagged.all()) else supports.masks
         most = PAIRS_AT_ONCE.get(self.device.type, 1)
         at_once = max(1, min(most, self.max_memory // pair_bytes(query, supports.features)))
 
-        def compare(some: slice | Tensor) -> Tensor:
+        def compare(part: slice) -> Tensor:
             def chosen(of_all: Tensor) -> Tensor:
-                return of_all[some if isinstance(some, slice) else some.to(of_all.device)]
+                return of_all[part if shots is None else shots[part].to(of_all.device)]
 
             features = [[chosen(feature) for feature in level] for level in supports.features]
             visible = None if masks is None else chosen(masks)
@@ -677,44 +683,30 @@ class FewShotSegmenter:
 
         self._check_process()
         if self.device.type != "cpu":
-            return compare(slice(None) if shots is None else shots)
-        count = len(supports.class_index) if shots is None else len(shots)
-        step = -(-count // count_workers())
-        slices = [slice(start, start + step) for start in range(0, count, step)]
-        blocks: list[slice | Tensor] = [*slices] if shots is None else [shots[block] for block in slices]
-        parts = share(compare, blocks)
-        return run(lambda: torch.cat(parts))
+            return [compare(slice(None))]
+        return share_out(compare, len(supports.class_index) if shots is None else len(shots))
 
-    def _answer(
-        self, image: NDArray[np.uint8], query: EncodedQuery, supports: SupportSet, transfers: Transfers
-    ) -> Callable[[], Prediction]:
-        """Give the device the light half of a query's work; calling the result waits for the answer."""
-        answer = self.infer(query, supports)
-        names, maps = supports.names, answer.maps
-        known = [maps.foreground] if maps.background is None else [maps.foreground, maps.background]
-        fetch = transfers.download([answer.scores, answer.present, answer.mask, *known])
-
-        def prediction() -> Prediction:
-            scores, present, mask, *arrays = fetch()
-            foreground, *background = map(torch.from_numpy, arrays)
-            late = Maps(
-                foreground,
-                maps.size,
-                background=background[0] if background else None,
-                present=None if maps.present is None else torch.from_numpy(present),
-                logarithms=maps.logarithms,
-                photo=torch.from_numpy(image) if self.edges else None,
-            )
-            return Prediction.with_late_maps(
-                _LateMaps(late),
-                names=names,
-                scores=dict(zip(names, scores.tolist(), strict=True)),
-                present=dict(zip(names, present.tolist(), strict=True)),
-                mask=mask if mask.dtype == np.uint8 else mask.astype(np.uint16),
-                image=image,
-            )
-
-        return prediction
+    def _prediction(
+        self, image: NDArray[np.uint8], supports: SupportSet, maps: Maps, parts: Sequence[NDArray[Any]]
+    ) -> Prediction:
+        """A photo's answer from its :func:`_parts` in main memory; ``maps`` say how they were made."""
+        scores, present, mask, foreground, *background = parts
+        late = Maps(
+            torch.from_numpy(foreground),
+            maps.size,
+            background=torch.from_numpy(background[0]) if background else None,
+            present=None if maps.present is None else torch.from_numpy(present),
+            logarithms=maps.logarithms,
+            photo=torch.from_numpy(image) if self.edges else None,
+        )
+        return Prediction.with_late_maps(
+            _LateMaps(late),
+            names=supports.names,
+            scores=dict(zip(supports.names, scores.tolist(), strict=True)),
+            present=dict(zip(supports.names, present.tolist(), strict=True)),
+            mask=mask if mask.dtype == np.uint8 else mask.astype(np.uint16),
+            image=image,
+        )
 
     def _near(self, supports: SupportSet) -> SupportSet:
         """The same supports where a device finds them without waiting; what was asked for last is kept there.
@@ -849,6 +841,13 @@ class _ReadShot:
     marked: float
     tagged: bool
     content: str
+
+
+def _parts(answer: Inference) -> list[Tensor]:
+    """What a prediction is made of: scores, presence, mask, foreground, and background where it has its own."""
+    maps = answer.maps
+    known = [maps.foreground] if maps.background is None else [maps.foreground, maps.background]
+    return [answer.scores, answer.present, answer.mask, *known]
 
 
 def _one(pyramid: Pyramid, index: int, dtype: torch.dtype) -> list[list[Tensor]]:

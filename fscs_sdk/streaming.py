@@ -78,6 +78,12 @@ def share(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]
     return list(workers().map(work, items))
 
 
+def share_out(work: Callable[[slice], Result], count: int) -> list[Result]:
+    """``work(slice)`` for consecutive parts of ``count`` items, in order: as many parts as there are workers."""
+    step = -(-count // count_workers())
+    return share(work, [slice(start, start + step) for start in range(0, count, step)])
+
+
 def run(call: Callable[[], Result]) -> Result:
     """``call()``, by a worker."""
     return share(lambda _: call(), (None,))[0]
