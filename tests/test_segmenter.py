@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import fscs_sdk
 from conftest import box_mask, photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.devices import choose_device, choose_dtype, multiplies_bfloat16
@@ -31,7 +32,7 @@ from fscs_sdk.model.baselines.ablations import UnmaskedASNet
 from fscs_sdk.model.network import FewShotNetwork
 from fscs_sdk.prediction import Failure
 from fscs_sdk.segmenter import PHOTOS_AHEAD, _Decoded
-from fscs_sdk.streaming import Failed, Transfers
+from fscs_sdk.streaming import Failed, Transfers, run
 from fscs_sdk.weights.manifest import PACKAGE_FOLDER
 
 CLOSE = 1e-5  # the most that another order of the same sums may change a map
@@ -368,6 +369,36 @@ def test_the_number_of_threads_changes_no_answer(model, threads):
     torch.set_num_threads(3)
     assert same_supports(supports, model.encode(classes))
     assert all(same(answer, model.predict(query, supports)) for answer, query in zip(answers, queries, strict=True))
+
+
+def file_switches(call):
+    """Calls and returns that go from one source file of the package to another, workers' work included."""
+    package = str(Path(fscs_sdk.__file__).parent)
+    files, switches = [], []
+
+    def follow(frame, event, _):
+        file = frame.f_code.co_filename
+        if file.startswith(package) and event in ("call", "return"):
+            before = files[-1:]
+            files.append(file) if event == "call" else files.pop()
+            if before and files and before != files[-1:]:
+                switches.append((before[0], files[-1]))
+
+    def followed():
+        sys.setprofile(follow)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+
+    run(followed)  # by a worker, which does itself what would be shared with others
+    return switches
+
+
+def test_a_querys_way_leads_through_few_files(exact):
+    """What a reader has to follow from a photo to its mask; a fifth of it are the taps of the backbone's blocks."""
+    supports = exact.encode({"dog": [photo(1), box_mask()]})
+    assert 50 < len(file_switches(lambda: exact.predict(PNG_BYTES, supports))) <= 125
 
 
 @pytest.mark.parametrize("threads", [2, 4], indirect=True)
