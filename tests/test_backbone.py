@@ -11,13 +11,18 @@ from fscs_sdk.model.backbone import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Back
 from fscs_sdk.model.correlation import support_pyramid
 from fscs_sdk.model.efficientnet_lite import EfficientNetLite0
 
-NAMES = ("resnet50", "resnet101", "vgg16", "densenet169", "efficientnet_lite0")
+VITS = (
+    *("vit_small_patch14_reg4_dinov2.lvd142m", "vit_base_patch14_reg4_dinov2.lvd142m"),
+    *("vit_small_patch16_dinov3.lvd1689m", "vit_base_patch16_dinov3.lvd1689m"),
+)
+NAMES = ("resnet50", "resnet101", "vgg16", "densenet169", "efficientnet_lite0", *VITS)
 SMALL_SIDE = 80  # the smallest at which rounding up (ResNet) and down (VGG) differ
+VIT_SIDE = 112  # patches of 14 and of 16 fill it
 
 
 @cache
 def backbone(name: str) -> Backbone:
-    """With random weights, and batch statistics that are not those of a fresh network."""
+    """With random weights, batch statistics that are not those of a fresh network, and blocks that change tokens."""
     torch.manual_seed(0)
     built = Backbone(name)
     generator = torch.Generator().manual_seed(1)
@@ -28,6 +33,9 @@ def backbone(name: str) -> Backbone:
             module.running_var.copy_(torch.rand(size, generator=generator) + 0.5)
             module.weight.copy_(torch.rand(size, generator=generator) * 0.5 + 0.5)
             module.bias.copy_(torch.randn(size, generator=generator) * 0.1)
+    for weight_name, weight in built.named_parameters():
+        if weight_name.split(".")[-1] in ("gamma", "gamma_1", "gamma_2"):
+            weight.fill_(0.5)  # a fresh one is 1e-5
     return built
 
 
@@ -40,6 +48,11 @@ def _forget_backbones() -> Iterator[None]:
 def photos(count: int = 1, side: int = SMALL_SIDE, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
+def side_for(name: str) -> int:
+    """A small side that the backbone takes."""
+    return VIT_SIDE if name in VITS else SMALL_SIDE
 
 
 def normalized(batch: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -73,6 +86,10 @@ SHAPES = {  # input side; for each level the maps' channels in order of depth, a
         ([512], 50),
     ),
     "efficientnet_lite0": (288, ([192] * 4 + [320], 9), ([80] * 3 + [112] * 3, 18), ([40] * 2, 36)),
+    "vit_small_patch14_reg4_dinov2.lvd142m": (392, ([384] * 3, 14), ([384] * 3, 28), ([384] * 3, 56)),
+    "vit_base_patch14_reg4_dinov2.lvd142m": (280, ([768] * 3, 10), ([768] * 3, 20), ([768] * 3, 40)),
+    "vit_small_patch16_dinov3.lvd1689m": (400, ([384] * 3, 13), ([384] * 3, 25), ([384] * 3, 50)),
+    "vit_base_patch16_dinov3.lvd1689m": (272, ([768] * 3, 9), ([768] * 3, 17), ([768] * 3, 34)),
 }
 
 
@@ -99,7 +116,7 @@ def test_a_real_photo_at_full_size() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_is_a_loop(name: str) -> None:
-    batch = photos(3)
+    batch = photos(3, side_for(name))
     together = backbone(name)(batch)
     for index in range(3):
         alone = backbone(name)(batch[index : index + 1])
@@ -114,7 +131,7 @@ def test_backbone_is_frozen(name: str) -> None:
     assert frozen.train() is frozen
     assert nn.Sequential(frozen).train()[0] is frozen
     assert not any(module.training for module in frozen.modules())
-    pyramid = frozen(photos())
+    pyramid = frozen(photos(side=side_for(name)))
     assert not any(feature.requires_grad for level in pyramid for feature in level)
     for key, tensor in frozen.state_dict().items():
         assert torch.equal(tensor, before[key]), key
@@ -122,9 +139,9 @@ def test_backbone_is_frozen(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_of_one_photo_outlive_the_next(name: str) -> None:
-    first = backbone(name)(photos(seed=1))
+    first = backbone(name)(photos(side=side_for(name), seed=1))
     copies = [[feature.clone() for feature in level] for level in first]
-    backbone(name)(photos(seed=2))
+    backbone(name)(photos(side=side_for(name), seed=2))
     for level, level_copies in zip(first, copies, strict=True):
         for feature, copy in zip(level, level_copies, strict=True):
             assert torch.equal(feature, copy)
@@ -156,7 +173,7 @@ def test_heads_that_features_do_not_need_are_dropped(name: str) -> None:
 
 def test_imagenet_statistics() -> None:
     assert (IMAGENET_MEAN, IMAGENET_STD) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    for name in NAMES[:4]:
+    for name in (*NAMES[:4], *VITS):
         assert (BACKBONES[name].mean, BACKBONES[name].std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 

@@ -84,9 +84,9 @@ def test_threads_that_share_a_model_get_the_answers_of_one(model, supports, one_
 def test_a_pass_in_the_midst_of_another_changes_neither(name, one_thread):
     """Whatever threads do, one pass begins or ends within another."""
     backbone = Backbone(name)
-    first, second = (torch.from_numpy(photo(seed, 64, 64)).permute(2, 0, 1)[None] for seed in (1, 2))
+    first, second = (torch.from_numpy(photo(seed, 112, 112)).permute(2, 0, 1)[None] for seed in (1, 2))
     alone = [backbone(photos) for photos in (first, second)]
-    middle = list(backbone.network.children())[len(list(backbone.network.children())) // 2]
+    middle = backbone.network.get_submodule(backbone.spec.levels[1][0])
     inside = []
 
     def answer_another(module, inputs, output):

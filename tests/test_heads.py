@@ -228,7 +228,7 @@ def test_number_of_learnable_parameters(method: str, count: int) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_channels_of_the_maps_are_what_the_backbone_gives(name: str) -> None:
     with torch.device("meta"):
-        pyramid = Backbone(name).to("meta")(torch.empty(1, 3, 288, 288, dtype=torch.uint8))
+        pyramid = Backbone(name).to("meta")(torch.empty(1, 3, 336, 336, dtype=torch.uint8))
     assert BACKBONES[name].channels == tuple(tuple(feature.shape[1] for feature in level) for level in pyramid)
     assert tuple(map(len, BACKBONES[name].channels)) == BACKBONES[name].maps
 

@@ -43,6 +43,10 @@ def load_network(
     head = read_head(files.head)
     with torch.device("meta"):  # weights are read, not drawn
         network = Backbone(head.config.backbone)
+    try:
+        network.spec.check_side(head.config.input_side)
+    except ValueError as error:
+        raise ValueError(f"'{files.head}' cannot be asked on {network.name}: {error}") from None
     chosen = backbone if backbone is not None else files.backbone if files.backbone.is_file() else None
     if chosen is not None:
         _load_chosen(network, chosen, head, beside=backbone is None)

@@ -1,4 +1,4 @@
-"""Frozen ImageNet backbones: a normalised photo -> the feature maps that are correlated, level by level.
+"""Frozen backbones: a normalised photo -> the feature maps that are correlated, level by level.
 
 torchvision's and timm's networks are used as they are and tapped with hooks, which keep nothing: what a pass taps is
 its own. So any number of threads may share a backbone, and it can be copied and pickled. To add one, add a
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fscs_sdk.model.correlation import Pyramid
 from fscs_sdk.model.efficientnet_lite import EfficientNetLite0
+from fscs_sdk.model.vit import plain_vit, token_pyramid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -33,18 +34,39 @@ class BackboneSpec:
         channels: C_l of what is tapped of each of them.
         tap: what is taken of such a module. ``output``: what it returns. ``input``: what it was given at its last call
             (the sum before a residual block's final ReLU). ``standardized``: the input of a batch normalisation,
-            minus its running mean, over its running deviation, without its affine part.
+            minus its running mean, over its running deviation, without its affine part. ``tokens``: what a block of a
+            plain ViT returns, made maps by :func:`~.vit.token_pyramid`.
         unused: top-level modules that features do not need; they are dropped, and so are their tensors in files.
         mean, std: of the RGB input in [0, 1].
+        patch: side in pixels of the patches that a plain ViT cuts its input into; None: of any other network.
     """
 
     build: Callable[[], nn.Module]
     levels: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-    tap: Literal["output", "input", "standardized"]
+    tap: Literal["output", "input", "standardized", "tokens"]
     unused: tuple[str, ...]
     mean: tuple[float, float, float] = field(default=IMAGENET_MEAN)
     std: tuple[float, float, float] = field(default=IMAGENET_STD)
+    patch: int | None = None
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one position of level 4 to the next."""
+        return 32 if self.patch is None else 2 * self.patch
+
+    def check_side(self, side: int) -> None:
+        """Make sure that photos of a side can be taken.
+
+        Raises:
+            ValueError: a plain ViT's patches do not fill it.
+        """
+        if self.patch is not None and side % self.patch:
+            below = side - side % self.patch
+            raise ValueError(
+                f"photos of {side} pixels a side cannot be cut into patches of {self.patch}; use a multiple of "
+                f"{self.patch}, such as {below} or {below + self.patch}"
+            )
 
     @property
     def maps(self) -> tuple[int, int, int]:
@@ -76,6 +98,17 @@ def _resnet(name: str, level3: int) -> BackboneSpec:
     levels = (_bottlenecks(4, 3), _bottlenecks(3, level3), _bottlenecks(2, 4))
     channels = ((2048,) * 3, (1024,) * level3, (512,) * 4)
     return BackboneSpec(partial(_torchvision, name), levels, channels, "input", ("avgpool", "fc"))
+
+
+def _vit(name: str, width: int, patch: int, depth: int = 12) -> BackboneSpec:
+    """A plain ViT of timm; see :mod:`~.vit` for what its levels are."""
+    quarter = depth // 4
+    level4, level3, level2 = (
+        tuple(f"blocks.{index}" for index in range(part * quarter, (part + 1) * quarter)) for part in (3, 2, 1)
+    )
+    channels = (width,) * quarter
+    build = partial(plain_vit, name)
+    return BackboneSpec(build, (level4, level3, level2), (channels,) * 3, "tokens", (), patch=patch)
 
 
 BACKBONES: dict[str, BackboneSpec] = {
@@ -117,6 +150,10 @@ BACKBONES: dict[str, BackboneSpec] = {
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     ),
+    "vit_small_patch14_reg4_dinov2.lvd142m": _vit("vit_small_patch14_reg4_dinov2.lvd142m", 384, 14),
+    "vit_base_patch14_reg4_dinov2.lvd142m": _vit("vit_base_patch14_reg4_dinov2.lvd142m", 768, 14),
+    "vit_small_patch16_dinov3.lvd1689m": _vit("vit_small_patch16_dinov3.lvd1689m", 384, 16),
+    "vit_base_patch16_dinov3.lvd1689m": _vit("vit_base_patch16_dinov3.lvd1689m", 768, 16),
 }
 
 
@@ -127,7 +164,8 @@ class Backbone(nn.Module):
         name: a key of ``BACKBONES``.
 
     Raises:
-        ValueError: no backbone of that name.
+        ValueError: no backbone of that name, or the installed timm does not know it.
+        ModuleNotFoundError: it is timm's, which is not installed.
     """
 
     def __init__(self, name: str) -> None:
@@ -152,7 +190,7 @@ class Backbone(nn.Module):
         for level in self.spec.levels:
             for tapped in level:
                 module = self.network.get_submodule(tapped)
-                if self.spec.tap == "output":
+                if self.spec.tap in ("output", "tokens"):
                     module.register_forward_hook(_KeepOutput(tapped))
                 else:
                     module.register_forward_pre_hook(_KeepInput(tapped, self.spec.tap == "standardized"))
@@ -167,7 +205,13 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, photos: Tensor) -> Pyramid:
-        """uint8 RGB photos (B, 3, side, side) -> maps (B, C_l, H, W) of levels 4, 3, 2."""
+        """uint8 RGB photos (B, 3, side, side) -> maps (B, C_l, H, W) of levels 4, 3, 2.
+
+        Raises:
+            ValueError: the patches of a plain ViT do not fill the side.
+        """
+        for side in photos.shape[-2:]:
+            self.spec.check_side(side)
         x = (photos.to(self.mean.dtype) / 255 - self.mean) / self.std
         tapped: dict[str, Tensor] = {}
         outer = _tapped.set(tapped)
@@ -175,7 +219,11 @@ class Backbone(nn.Module):
             self.network(x.contiguous(memory_format=torch.channels_last))
         finally:
             _tapped.reset(outer)
-        return tuple(tuple(tapped[name] for name in level) for level in self.spec.levels)
+        levels = tuple(tuple(tapped[name] for name in level) for level in self.spec.levels)
+        if self.spec.patch is None:
+            return levels
+        height, width = photos.shape[-2:]
+        return token_pyramid(self.network, levels, (height // self.spec.patch, width // self.spec.patch))
 
 
 #: What the pass that is going on in this thread has tapped so far, by module name; None outside of any pass.

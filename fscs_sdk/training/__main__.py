@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 import torch
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.progress import Progress
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,14 +21,16 @@ from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
 from fscs_sdk.checkpoints.tensors import write_tensors
+from fscs_sdk.evaluation.datasets import BENCHMARKS
 from fscs_sdk.model.adapter import Adapter
-from fscs_sdk.model.backbone import Backbone
+from fscs_sdk.model.backbone import BACKBONES, Backbone
 from fscs_sdk.training.comparison import FOLDS, RUNS, Comparison
 from fscs_sdk.training.config import TrainConfig
 from fscs_sdk.training.contrastive import train_adapter
 from fscs_sdk.training.curves import draw_curves
 from fscs_sdk.training.data import Catalogue
 from fscs_sdk.training.packaging import average_heads, export_head, package_run
+from fscs_sdk.training.preparation import fold_classes, write_source
 from fscs_sdk.training.resident import ResidentCatalogue
 from fscs_sdk.training.shrink import shrink as write_small_copy
 from fscs_sdk.training.tables import TABLES, Measurements, to_markdown
@@ -39,6 +43,12 @@ logger = logging.getLogger(__name__)
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_BACKBONE = click.option(
+    "--backbone",
+    metavar="NAME|FILE",
+    help="A backbone, instead of the settings'; or a safetensors file with the weights of the settings' one, which are "
+    "found where none is given.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,12 +62,14 @@ def main() -> None:
 @click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--data", required=True, type=_FOLDER, help="Folder of the sources.")
 @click.option("--config", type=_FILE, help="Settings, as JSON; the rest keep their defaults.")
-@click.option("--backbone", type=_FILE, help="Weights of the backbone (safetensors); by default they are found.")
+@_BACKBONE
+@click.option("--source", "sources", multiple=True, help="Folder in --data, instead of the settings'. Repeatable.")
 @click.option("--adapter", type=_FILE, help="What `adapter` wrote, or a head with an adapter: the maps pass it.")
 @click.option("--initial", type=_FILE, help="Head to start from.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, instead of the settings'.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Time to train, instead of the settings'.")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out photos of this class. Repeatable.")
+@click.option("--fold", type=click.IntRange(min=0), help="Leave out the classes that the sources' lists of it name.")
 @click.option("--without", multiple=True, metavar="SOURCE", help="Leave out a source of the settings. Repeatable.")
 @click.option("--checkpoint-every", default=240.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--device", default="auto", show_default=True, help="auto: CUDA if it is there, else the CPU.")
@@ -66,12 +78,14 @@ def train(
     run: Path,
     data: Path,
     config: Path | None,
-    backbone: Path | None,
+    backbone: str | None,
+    sources: tuple[str, ...],
     adapter: Path | None,
     initial: Path | None,
     steps: int | None,
     minutes: float | None,
     exclude: tuple[str, ...],
+    fold: int | None,
     without: tuple[str, ...],
     checkpoint_every: float,
     device: str,
@@ -89,6 +103,11 @@ def train(
         unknown = set(without) - {name for name, _ in settings.sources}
         if unknown and not begun.is_file():
             raise click.UsageError(f"the settings have no source '{min(unknown)}' to leave out")
+        settings, weights = _on_backbone(settings, backbone)
+        if sources and not begun.is_file():
+            settings = dataclasses.replace(settings, sources=tuple((name, 1.0) for name in sources))
+        if fold is not None:
+            exclude += fold_classes(data, [name for name, _ in settings.sources], fold)
         settings = dataclasses.replace(
             settings,
             steps=settings.steps if steps is None else steps,
@@ -97,7 +116,7 @@ def train(
             excluded_classes=exclude or settings.excluded_classes,
             bfloat16=settings.bfloat16 if bfloat16 is None else bfloat16,
         )
-        frozen = _backbone(settings, backbone)
+        frozen = _backbone(settings, weights)
         catalogue = _catalogue(data, settings)
         place = _device(device)
         trainer = Trainer(
@@ -114,6 +133,22 @@ def train(
 
 
 @main.command()
+@click.argument("benchmark", type=click.Choice(["pascal-5i", "coco-20i"]))
+@click.argument("data", type=_FOLDER)
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--splits", type=_FOLDER, help="The field's lists; by default they are derived, as in `fscs evaluate`.")
+def source(benchmark: str, data: Path, out: Path, splits: Path | None) -> None:
+    """Write the training photos of a BENCHMARK's folder DATA as the source OUT; the same command again goes on."""
+    with _one_sentence(), Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(benchmark)
+        dataset = BENCHMARKS[benchmark].open(data, splits)
+        count = write_source(
+            dataset, out, advance=lambda done, whole: progress.update(task, completed=done, total=whole)
+        )
+    logger.info("%d photos in '%s'", count, out)
+
+
+@main.command()
 @click.argument("run", type=_FOLDER)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.  [RUN/curves.png]")
 def curves(run: Path, output: Path | None) -> None:
@@ -126,17 +161,17 @@ def curves(run: Path, output: Path | None) -> None:
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--data", required=True, type=_FOLDER, help="Folder of the sources.")
 @click.option("--config", type=_FILE, help="Settings, as JSON: backbone, side, sources and augmentation count.")
-@click.option("--backbone", type=_FILE, help="Weights of the backbone (safetensors); by default they are found.")
+@_BACKBONE
 @click.option("--steps", default=2000, show_default=True, type=click.IntRange(min=100), help="For each map.")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out photos of this class. Repeatable.")
 def adapter(
-    output: Path, data: Path, config: Path | None, backbone: Path | None, steps: int, exclude: tuple[str, ...]
+    output: Path, data: Path, config: Path | None, backbone: str | None, steps: int, exclude: tuple[str, ...]
 ) -> None:
     """Train what a backbone's maps pass before they are compared, into the safetensors file OUTPUT."""
     with _one_sentence():
-        settings = _settings(config)
+        settings, weights = _on_backbone(_settings(config), backbone)
         settings = dataclasses.replace(settings, excluded_classes=exclude or settings.excluded_classes)
-        trained = train_adapter(_backbone(settings, backbone), _catalogue(data, settings), steps=steps)
+        trained = train_adapter(_backbone(settings, weights), _catalogue(data, settings), steps=steps)
         write_tensors(output, trained.state_dict())
 
 
@@ -295,6 +330,17 @@ def _stopped_gently(trainer: Trainer) -> Iterator[None]:
 
 def _settings(source: Path | None) -> TrainConfig:
     return TrainConfig() if source is None else TrainConfig.load(source)
+
+
+def _on_backbone(settings: TrainConfig, given: str | None) -> tuple[TrainConfig, Path | None]:
+    """What ``--backbone`` says: settings on the backbone that it names, and the file of weights that it names."""
+    if given is None:
+        return settings, None
+    if given in BACKBONES:
+        return dataclasses.replace(settings, backbone=given), None
+    if not Path(given).is_file():
+        raise click.UsageError(f"--backbone {given!r} is neither a file nor one of {', '.join(BACKBONES)}")
+    return settings, Path(given)
 
 
 def _backbone(settings: TrainConfig, weights: Path | None) -> Backbone:

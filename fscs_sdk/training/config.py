@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fscs_sdk.atomic import write_atomically
+from fscs_sdk.model.backbone import BACKBONES
 
 Task = Literal["fs-cs", "fs-s"]
 Labels = Literal["strong", "weak", "mixed"]
@@ -259,9 +260,17 @@ class TrainConfig:
             )
         if self.coarse_share and not self.head.startswith("asnet"):
             raise ValueError(f"coarse batches leave out level 2, which {self.head} cannot do; set coarse_share to 0")
-        if self.uses_windows and self.side % 32:
+        spec = BACKBONES.get(self.backbone)
+        if spec is None:  # what builds it says which there are
+            return
+        try:
+            spec.check_side(self.side)
+        except ValueError as error:
+            raise ValueError(f"side {self.side} does not suit the backbone {self.backbone}: {error}") from None
+        if self.uses_windows and self.side % spec.stride:
             raise ValueError(
-                f"windows need an input side that 32 divides, not {self.side}; change side, or set whole_share to 1"
+                f"windows need an input side that {spec.stride} divides, not {self.side}; change side, or set "
+                "whole_share to 1"
             )
 
 
