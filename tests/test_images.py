@@ -405,6 +405,7 @@ def test_a_cameras_bits_in_wider_values(bits):
     deep = np.rint(grey / 255 * (2**bits - 1)).astype(np.uint16)
     doors = [deep, deep[..., None], torch.from_numpy(deep)[None], np.dstack([deep] * 3), Image.fromarray(deep)]
     doors += [encode(deep, "PNG"), encode(deep, "TIFF"), Image.fromarray(deep.astype(np.int32))]
+    doors.append(tiff(2**bits - 1 - deep, photometric="miniswhite"))
     doors.append(np.dstack([deep] * 3 + [np.full_like(deep, 65535)]))
     doors.append(np.dstack([deep] * 3 + [np.full_like(deep, 2**bits - 1)]))
     for door in doors:
@@ -538,6 +539,21 @@ def test_raw_photos_are_refused_not_answered_for_their_thumbnail(tmp_path):
             read_mask(content, size=(48, 64))
 
 
+def test_a_raw_photo_that_is_cut_short_is_still_one():
+    content = raw_photos()["DNG"]
+    start = int.from_bytes(content[4:8], "little")
+    end = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")
+    for kept in (end, end + 2, end + 20, len(content) // 2):
+        refused(content[:kept], "raw photo")  # a warning of Pillow's would be an error here
+
+
+def test_a_file_of_numpy_is_told_from_a_picture(tmp_path):
+    np.save(tmp_path / "mask.npy", np.ones((48, 64), bool))
+    refused(tmp_path / "mask.npy", "is a file of NumPy: pass the array in it, numpy.load(...)")
+    with pytest.raises(ImageError, match=r"mask\.npy' is a file of NumPy"):
+        read_mask(tmp_path / "mask.npy", size=(48, 64))
+
+
 def test_a_tiff_with_smaller_pictures_inside_is_no_raw_photo():
     tifffile = pytest.importorskip("tifffile")
     photo, stream = a_gradient(), io.BytesIO()
@@ -623,6 +639,14 @@ def test_importing_does_not_import_torch():
 
 
 # ------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are UTF-8 whatever the locale")
+def test_a_name_that_the_locale_cannot_write_is_told_with_the_cure():
+    code = "from fscs_sdk.images import read_image; read_image('\\u732b.jpg')"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **locale}, capture_output=True, text=True)
+    assert "file names are ascii in this process's locale: start it with PYTHONUTF8=1" in done.stderr
 
 
 def refused(source, *parts, error=ImageError, **options):

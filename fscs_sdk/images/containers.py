@@ -16,6 +16,9 @@ _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 #: How raw photos begin that are no TIFF files: Fujifilm, Panasonic and Leica, Olympus, Sigma, Minolta, Canon.
 _RAW = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
 
+#: How files of ``numpy.save`` begin.
+_NUMPY = b"\x93NUMPY"
+
 
 def identify(stream: BinaryIO, name: str) -> Image.Image:
     """The image in a file: header read, pixels not yet decoded.
@@ -35,6 +38,8 @@ def identify(stream: BinaryIO, name: str) -> Image.Image:
         raise ImageError(
             f"{name} is a camera's raw photo, of which only a preview could be read: develop it to JPEG or TIFF first"
         )
+    if prefix.startswith(_NUMPY):
+        raise ImageError(f"{name} is a file of NumPy: pass the array in it, numpy.load(...), or save it as PNG")
     for file_format in _FORMATS:
         factory, accepts = Image.OPEN.get(file_format, (None, None))
         if factory is not None and accepts is not None and accepts(prefix) is True:

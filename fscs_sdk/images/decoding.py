@@ -130,6 +130,11 @@ def _open_path(path: str, name: str) -> BinaryIO:
         raise PermissionError(f"{name} may not be read by this user: change its permissions") from error
     except OSError as error:
         raise type(error)(f"{name} cannot be opened ({error.strerror}): check the path") from error
+    except UnicodeEncodeError as error:
+        raise ImageError(
+            f"{name} cannot be opened, as file names are {error.encoding} in this process's locale: start it with "
+            "PYTHONUTF8=1"
+        ) from error
     except ValueError as error:
         raise ImageError(f"{name} cannot be a path ({error}): check it") from error
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 import sys
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from fscs_sdk.images.levels import DEPTHS
+
 NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, MAX_SAMPLE, SUB_DIRECTORIES = 254, 258, 262, 284, 281, 330
 DNG_VERSION = 50706
 WHITE_IS_ZERO, COLOUR_FILTER_ARRAY, LINEAR_RAW = 0, 32803, 34892
+#: Bytes of a whole number of each TIFF type, and how many numbers of a tag are looked at.
+_WIDTHS, MOST_NUMBERS = {1: 1, 3: 2, 4: 4, 13: 4}, 16
 #: What follows the header in raw files of Canon and Phase One.
 _RAW_MARKS = (b"CR", b"IIII", b"MMMM")
 
@@ -26,25 +31,33 @@ def is_raw(stream: BinaryIO, prefix: bytes) -> bool:
         return False
     if prefix[8:].startswith(_RAW_MARKS):
         return True
-    try:
-        first = TiffImagePlugin.ImageFileDirectory_v2(prefix[:8])
-        directories = [_load(stream, first, first.next)]
-        for offset in first.get(SUB_DIRECTORIES, ()):
-            directories.append(_load(stream, TiffImagePlugin.ImageFileDirectory_v2(prefix[:8]), offset))
-        kinds = {directory.get(PHOTOMETRIC) for directory in directories}
-        reduced = bool(first.get(NEW_SUBFILE_TYPE, 0) & 1)
-        return DNG_VERSION in first or reduced or not kinds.isdisjoint((COLOUR_FILTER_ARRAY, LINEAR_RAW))
-    except Exception:  # noqa: BLE001  a broken directory raises nearly anything; the decoder says what is wrong
-        return False
-    finally:
-        stream.seek(0)
+    order: Literal["little", "big"] = "little" if prefix.startswith(b"II") else "big"
+    first = _directory(stream, order, int.from_bytes(prefix[4:8], order))
+    others = [_directory(stream, order, offset) for offset in first.get(SUB_DIRECTORIES, ())]
+    stream.seek(0)
+    kinds = {number for directory in (first, *others) for number in directory.get(PHOTOMETRIC, ())}
+    reduced = any(number & 1 for number in first.get(NEW_SUBFILE_TYPE, ()))
+    return DNG_VERSION in first or reduced or not kinds.isdisjoint((COLOUR_FILTER_ARRAY, LINEAR_RAW))
 
 
-def _load(
-    stream: BinaryIO, directory: TiffImagePlugin.ImageFileDirectory_v2, offset: int
-) -> TiffImagePlugin.ImageFileDirectory_v2:
+def _directory(stream: BinaryIO, order: Literal["little", "big"], offset: int) -> dict[int, tuple[int, ...]]:
+    """Tag -> its whole numbers, of a TIFF directory, as far as it is there.
+
+    Pillow's own reader of directories gives up where one is cut short, and warns.
+    """
     stream.seek(offset)
-    directory.load(stream)
+    entries = stream.read(12 * int.from_bytes(stream.read(2), order))
+    directory = {}
+    for start in range(0, len(entries) - 11, 12):
+        tag, kind, count, _ = struct.unpack(f"{'<' if order == 'little' else '>'}HHI4s", entries[start : start + 12])
+        width, count = _WIDTHS.get(kind, 0), min(count, MOST_NUMBERS)
+        data = entries[start + 8 : start + 8 + width * count]
+        if width * count > 4:
+            stream.seek(int.from_bytes(entries[start + 8 : start + 12], order))
+            data = stream.read(width * count)
+        directory[tag] = tuple(
+            int.from_bytes(data[at : at + width], order) for at in range(0, len(data) - width + 1, width or 1)
+        )
     return directory
 
 
@@ -58,7 +71,8 @@ def load_tiff(image: TiffImagePlugin.TiffImageFile) -> Image.Image:
     image.load()
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and image.mode in ("I;16", "F"):  # others are turned by Pillow
         values = np.asarray(image)
-        top = 1 if image.mode == "F" else 2 ** (depth_of(image) or 16) - 1
+        bits = depth_of(image) or next(depth for depth in DEPTHS if values.max() < 2**depth)
+        top = 1 if image.mode == "F" else 2**bits - 1
         inverted = Image.fromarray((top - values).astype(values.dtype))
         inverted.info = image.info
         return inverted
