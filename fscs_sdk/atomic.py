@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 #: How the temporary files begin that :func:`write_atomically` leaves behind where the process is killed in it.
@@ -41,3 +42,27 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         # The temporary's name says nothing to anyone. With an errno it is of the subclass that belongs to that.
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextlib.contextmanager
+def writing(path: Path, what: str = "") -> Iterator[None]:
+    """What the disk refuses in here is told in a sentence, by an error of the same class.
+
+    Args:
+        path: the file that is written.
+        what: it is, such as ``the page``.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
+        called = f"{what} '{path}'" if what else f"'{path}'"
+        if path.parent.is_dir():
+            reason = f"{os.strerror(error.errno)}; check the folder and its space"
+        else:
+            reason = f"there is no folder '{path.parent}'; make it first"
+        raise type(error)(f"cannot write {called}: {reason}") from None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fscs_sdk.atomic import TEMPORARY_PREFIX
+from fscs_sdk.atomic import TEMPORARY_PREFIX, writing
 from fscs_sdk.formats import require
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.correlation import query_pyramid
@@ -242,11 +242,8 @@ def _quietly() -> Iterator[None]:
 @contextmanager
 def _draft(target: Path, paths: list[Path]) -> Iterator[Path]:
     """Where to write instead of ``target``; what is there at the end takes its place, numbers before their graph."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=target.parent) as folder:
-            yield Path(folder, target.name)
-            for written in sorted(Path(folder).iterdir(), reverse=True):
-                paths.insert(0, target.with_name(written.name))
-                os.replace(written, paths[0])
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from None
+    with writing(target), tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=target.parent) as folder:
+        yield Path(folder, target.name)
+        for written in sorted(Path(folder).iterdir(), reverse=True):
+            paths.insert(0, target.with_name(written.name))
+            os.replace(written, paths[0])

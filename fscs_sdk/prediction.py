@@ -3,10 +3,15 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fscs_sdk.spelling import find_name
+
+Value = TypeVar("Value")
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -49,6 +54,19 @@ class LateMaps(Protocol):
         """Foreground (N, H, W) and background (H, W)."""
 
 
+class ByClass(dict[str, Value]):
+    """A dict from class names, in the supports' order, that says which there are where it is asked for another."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        """Raise a KeyError; one that looks like the name is told."""
+        near = find_name(name, self) if isinstance(name, str) else None
+        cure = ""
+        if near is not None:
+            looks_the_same = normalize("NFC", str(name)) == normalize("NFC", near)
+            cure = f"; write {ascii(near) if looks_the_same else repr(near)}, as the supports do"
+        raise KeyError(f"{name!r} is not one of the classes {list(self)}{cure}")
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Is it there, and where?
@@ -58,7 +76,8 @@ class Prediction:
 
     Attributes:
         names: the N class names, in the supports' order.
-        scores: for each class the evidence for its presence, in [0, 1].
+        scores: for each class the evidence for its presence, in [0, 1]; asked for another name, a KeyError says which
+            there are.
         present: for each class whether its score reaches its threshold (eq. 2).
         foreground: float32 (N, H, W) in [0, 1], the probability of each class at every pixel of the photo (eq. 1).
         background: float32 (H, W) in [0, 1], eq. 3.
@@ -90,7 +109,11 @@ class Prediction:
         prediction = cls.__new__(cls)
         attributes = {"names": names, "scores": scores, "present": present, "mask": mask, "image": image}
         prediction.__dict__.update(attributes, _maps=maps)
+        prediction.__post_init__()
         return prediction
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(scores=ByClass(self.scores), present=ByClass(self.present))
 
     def __getattr__(self, name: str) -> Any:
         """Of what is not there yet: the maps."""
@@ -114,9 +137,8 @@ class Prediction:
         Raises:
             KeyError: ``name`` is not one of ``names``.
         """
-        if name not in self.names:
-            raise KeyError(f"{name!r} is not one of the classes {list(self.names)}")
-        selected: NDArray[np.bool_] = self.mask == self.names.index(name) + 1
+        numbers = ByClass((known, number) for number, known in enumerate(self.names, start=1))
+        selected: NDArray[np.bool_] = self.mask == numbers[name]
         return selected
 
     def plot(self) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fscs_sdk.atomic import write_atomically
+from fscs_sdk.atomic import write_atomically, writing
 from fscs_sdk.examination import Examination
 from fscs_sdk.images import ImageSource, MaskSource
 from fscs_sdk.model.ifsl import Calibration
@@ -142,10 +142,8 @@ class SupportSet:
         }
         metadata = {"fscs_support_set": json.dumps(header)}
         data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata)
-        try:
+        with writing(Path(path), "the support set"):
             write_atomically(Path(path), data)
-        except OSError as error:
-            raise OSError(f"cannot write the support set '{path}': {error}; check the folder and its space") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SupportSet":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -36,6 +37,39 @@ def prediction(height=60, width=80, scores=(0.93, 0.08), mask=None, names=None):
 
 def test_it_says_which_classes_are_there():
     assert repr(prediction()) == "Prediction(80x60; dog: present (0.93), cat: absent (0.08))"
+
+
+@pytest.mark.parametrize(
+    ("asked", "cure"),
+    [
+        ("Dog", "; write 'dog', as the supports do"),
+        ("cafe\u0301", r"; write 'caf\xe9', as the supports do"),  # the same to the eye
+        ("horse", ""),
+        (0, ""),
+    ],
+)
+def test_a_name_that_is_none_of_its_classes_is_told_and_what_looks_like_it(asked, cure):
+    answer = prediction(names=("dog", "caf\xe9"))
+    for ask in (answer.present.__getitem__, answer.scores.__getitem__, answer.class_mask):
+        with pytest.raises(KeyError) as refused:
+            ask(asked)
+        assert refused.value.args == (f"{asked!r} is not one of the classes ['dog', 'caf\xe9']{cure}",)
+    assert answer.present == {"dog": True, "caf\xe9": False}
+    assert pickle.loads(pickle.dumps(answer)).present == answer.present
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.png", "x.jpg"])
+def test_what_cannot_be_saved_is_told_in_a_sentence(tmp_path, name):
+    form = "classes" if name == "x.jpg" else None
+    with pytest.raises(FileNotFoundError) as refused:
+        prediction().save(tmp_path / "nowhere" / name, format=form)
+    there = tmp_path / "nowhere"
+    assert str(refused.value) == f"cannot write '{there / name}': there is no folder '{there}'; make it first"
+    first = prediction().save(tmp_path / name, format=form)[0]
+    first.unlink()
+    first.mkdir()
+    with pytest.raises(OSError, match=rf"cannot write '.*{name}': .*; check the folder and its space"):
+        prediction().save(tmp_path / name, format=form)
 
 
 def test_it_is_frozen():

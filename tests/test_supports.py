@@ -308,7 +308,10 @@ def test_an_interrupted_save_leaves_the_file_that_was_there(tmp_path, monkeypatc
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(OSError, match=r"cannot write the support set '.*nowhere.pets\.safetensors'.*check the folder"):
+    with pytest.raises(
+        OSError,
+        match=r"cannot write the support set '.*nowhere.pets\.safetensors': there is no folder '.*nowhere'; make it",
+    ):
         support_set().save(tmp_path / "nowhere" / "pets.safetensors")
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fscs_sdk.atomic import write_atomically
+from fscs_sdk.atomic import write_atomically, writing
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -18,10 +18,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         OSError: it cannot be written.
     """
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
-    try:
+    with writing(path):
         write_atomically(path, data)
-    except OSError as error:
-        raise OSError(f"cannot write '{path}': {error}; free some space, or choose another folder") from error
 
 
 def read_tensors(path: Path, *, rename: Callable[[str], str | None] = str) -> dict[str, Tensor]:

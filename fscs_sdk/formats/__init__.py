@@ -204,13 +204,14 @@ _SHORT_ENDINGS = {".png": "mask", ".txt": "yolo"}
 
 def save(prediction: "Prediction", path: Path, *, format: str | None = None) -> list[Path]:
     """The work of ``Prediction.save``: write ``path`` in the format that is named, or that its ending names."""
-    from fscs_sdk.atomic import write_atomically
+    from fscs_sdk.atomic import write_atomically, writing
 
     (chosen,) = select([format or _format_of(path)])
-    if chosen.ending is None:
-        return chosen.write(prediction, path)
-    (data,) = chosen.encode(prediction, photo=path.name.removesuffix(chosen.ending)).values()
-    write_atomically(path, data)
+    with writing(path):
+        if chosen.ending is None:
+            return chosen.write(prediction, path)
+        (data,) = chosen.encode(prediction, photo=path.name.removesuffix(chosen.ending)).values()
+        write_atomically(path, data)
     return [path]
 
 
