@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fscs_sdk.calibration import OFFSETS, Evidence, Presence, fit_presence, mask_offset
 from fscs_sdk.model.ifsl import Calibration
+from fscs_sdk.spelling import counted
 
 #: A photo (shots first, then negatives) and shots (P',) -> foreground minus background logits of the pairs, (P', h, w).
 Ask = Callable[[int, Sequence[int]], Tensor]
@@ -83,7 +84,8 @@ class ExaminedClass:
         calibrated: whether there is evidence enough to change anything: two shots that can be trusted, or a negative.
         threshold: the maximum of the model's own map, in [0, 1], from which the class counts as present.
         offset: what is added to its logits, for the mask.
-        right: the share of right answers about presence to expect, of photos half of which show it, in [0, 1].
+        right: the share of right answers about presence to expect, of photos half of which show it, in [0, 1]; where
+            no photo was asked (the three counts below are 0), what is expected of any class.
         interval: of ``right``, 95 %.
         positives: photos that show the class and were asked about.
         foreign: photos of other classes that were.
@@ -105,12 +107,16 @@ class ExaminedClass:
 
     def __str__(self) -> str:
         """A sentence for people."""
-        low, high = (round(100 * value) for value in self.interval)
         state = f"threshold {self.threshold:.2f}, offset {self.offset:+.2f}" if self.calibrated else "as the model asks"
-        return (
-            f"{self.name}: {state}; {100 * self.right:.0f} % of answers right ({low} to {high}), from {self.positives} "
-            f"photos with it, {self.foreign} of other classes and {self.negatives} negatives; {self.advice}"
-        )
+        if self.positives + self.foreign + self.negatives == 0:
+            known = "no photo could be asked for it, so how many of its answers are right is not known"
+        else:
+            low, high = (round(100 * value) for value in self.interval)
+            known = (
+                f"{100 * self.right:.0f} % of answers right ({low} to {high}), from {counted(self.positives, 'photo')} "
+                f"with it, {self.foreign} of other classes and {counted(self.negatives, 'negative')}"
+            )
+        return f"{self.name}: {state}; {known}; {self.advice}"
 
 
 @dataclass(frozen=True)
@@ -607,14 +613,13 @@ def _summary(
         positives=len(evidence.own),
         foreign=len(evidence.foreign),
         negatives=len(evidence.named),
-        advice=_advice(photos, way, evidence, presence, asked),
+        advice=_advice(photos, way, presence, asked),
     )
 
 
 def _advice(
     photos: Photos,
     way: int,
-    evidence: Evidence,
     presence: Presence,
     asked: Mapping[tuple[int, int], NDArray[np.float64]],
 ) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fscs_sdk.atomic import write_atomically
+from fscs_sdk.atomic import write_atomically, writing
 from fscs_sdk.examination import Examination, ExaminedClass, ExaminedShot, Suspect
 from fscs_sdk.references.shots import read_shot
 from fscs_sdk.supports import Shot
@@ -62,13 +62,11 @@ def write_report(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Examination of supports</title><style>{_STYLE}</style><h1>Examination of supports</h1>"
         '<p class="quiet">White: the outline of the mask. Orange: where the other photos of the class find it. '
-        f"{examination.pairs} pairs of photos were asked.</p>{_list(examination)}{sections}</html>"
+        f"Pairs of photos that were asked: {examination.pairs}.</p>{_list(examination)}{sections}</html>"
     )
     target = Path(path)
-    try:
+    with writing(target, "the page"):
         write_atomically(target, page.encode())
-    except OSError as error:
-        raise OSError(f"cannot write the page '{target}': {error}; check the folder and its space") from None
 
 
 def _worst_first(classes: Sequence[ExaminedClass]) -> list[ExaminedClass]:

@@ -1,4 +1,4 @@
-"""Names as people see them."""
+"""Names and numbers as people see them."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -17,3 +17,8 @@ def find_name(name: str, names: Iterable[str]) -> str | None:
     """``name`` itself, or the first of ``names`` that looks like it, or None; spaces around it do not count."""
     there, key = list(names), name_key(name.strip())
     return name if name in there else next((other for other in there if name_key(other.strip()) == key), None)
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """``1 photo``, ``2 photos``; the plural where it is not the noun and an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"

@@ -282,7 +282,10 @@ def test_one_shot_alone_is_examined_and_changes_nothing():
     assert one.interval[1] - one.interval[0] > 0.4
     assert "proves little" in one.advice
     assert (examination.shots[0].score, examination.shots[0].iou) == (None, None)
-    assert "as the model asks" in str(examination)
+    assert (
+        "as the model asks; no photo could be asked for it, so how many of its answers are right is not known"
+        in str(one)
+    )
 
 
 def test_shots_without_a_mask_take_part():
@@ -290,6 +293,7 @@ def test_shots_without_a_mask_take_part():
     tagged = dataclasses.replace(given, tagged=np.ones(10, bool), masks=np.ones_like(given.masks), marked=np.ones(10))
     examination, settings_ = examine(tagged, answers, delta=0.6)
     assert [(one.calibrated, one.positives, one.offset) for one in examination.classes] == [(True, 5, 0.0)] * 2
+    assert all("% of answers right" in str(one) for one in examination.classes)
     assert all(shot.score is not None and shot.iou is None for shot in examination.shots)
     assert examination.suspects == ()
     assert settings_.calibration is not None

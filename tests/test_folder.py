@@ -239,7 +239,7 @@ def test_a_lists_entries_are_any_bytes():
         ([], "no photos are given"),
         ([""], "an input is empty"),
         (["nowhere"], "'nowhere' does not exist; check the path"),
-        (["nowhere", "*.xyz"], r"'\*\.xyz' does not exist, nor are 1 others; check"),
+        (["nowhere", "*.xyz"], r"'\*\.xyz' does not exist, nor can 1 other be read; check"),
         (["@nolist"], "the list 'nolist' cannot be read"),
         (["empty"], r"no photos in 'empty' \(but 1 hidden ones, 1 other files\); check the path"),
     ],

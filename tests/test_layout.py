@@ -18,7 +18,7 @@ MODULES = {
 ALLOWED = {
     "fscs_sdk.images": ("images",),
     "fscs_sdk.weights": ("weights",),
-    "fscs_sdk.prediction": ("formats",),
+    "fscs_sdk.prediction": ("formats", "spelling"),
     "fscs_sdk.atomic": (),
     "fscs_sdk.locks": (),
     "fscs_sdk.streaming": ("prediction",),
@@ -26,7 +26,7 @@ ALLOWED = {
     "fscs_sdk.spelling": (),
     "fscs_sdk.video": (),
     "fscs_sdk.calibration": (),
-    "fscs_sdk.examination": ("calibration", "model"),
+    "fscs_sdk.examination": ("calibration", "model", "spelling"),
     "fscs_sdk.supports": ("atomic", "examination", "images", "model", "spelling", "streaming"),
     "fscs_sdk.checkpoints": ("atomic", "checkpoints", "model", "weights"),
     "fscs_sdk.model": ("model",),

@@ -130,7 +130,7 @@ def test_a_photo_that_shows_nothing_is_told_by_name(photos, supports, tmp_path, 
     first, more = [line for line in result.stderr.splitlines() if "warning" in line]
     assert first.startswith("fscs: warning: ")
     assert "is black all over" in first
-    assert more == "fscs: 1 more warnings of photos"
+    assert more == "fscs: 1 more warning of photos"
 
 
 def test_the_limit_of_pixels_holds_for_supports_and_can_be_raised(photos, supports, tmp_path):

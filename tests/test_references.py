@@ -580,7 +580,7 @@ def test_photos_that_are_not_there_are_told(tmp_path):
     path = coco(
         tmp_path, [{"segmentation": [RING]}, {"segmentation": [RING], "image_id": 8}], photos=["a.jpg", "b.jpg"]
     )
-    with pytest.raises(ValueError, match=r"none of the 2 photos that '.*' names is there, such as 'a.jpg'"):
+    with pytest.raises(ValueError, match=r"'.*' names 2 photos and none is there, such as 'a.jpg'"):
         read_supports(path)
     photo(tmp_path / "a.jpg")
     with pytest.warns(ReferenceWarning, match="photos that are not there were left out: b.jpg"):

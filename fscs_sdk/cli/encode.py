@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 import click
 
 from fscs_sdk.cli.options import (
+    SupportOptions,
     check_folder_of,
     load_segmenter,
     load_supports,
-    max_pixels_option,
     model_options,
-    negatives_option,
-    no_calibrate_option,
     protocol_option,
-    reference_options,
-    threshold_option,
+    support_options,
 )
+from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.model.ifsl import ProtocolName
@@ -25,22 +23,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("supports", metavar="SUPPORTS", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT.safetensors", type=click.Path(dir_okay=False, path_type=Path))
-@reference_options
-@threshold_option
-@negatives_option
-@no_calibrate_option
-@max_pixels_option
+@support_options
 @model_options
 @protocol_option
 def encode(
     supports: Path,
     out: Path,
-    classes: tuple[str, ...],
-    shots: int | None,
-    thresholds: tuple[str, ...],
-    negatives: Path | None,
-    no_calibrate: bool,
-    max_pixels: int,
+    asked: SupportOptions,
     model: str,
     device: str,
     dtype: str,
@@ -59,18 +48,10 @@ def encode(
         raise click.UsageError(f"'{out}' must end in .safetensors")
     check_folder_of(out)
     segmenter = load_segmenter(model, device, dtype, protocol)
-    encoded = load_supports(
-        segmenter,
-        supports,
-        thresholds,
-        classes,
-        shots,
-        negatives=negatives,
-        calibrate=not no_calibrate,
-        max_pixels=max_pixels,
-    )
+    encoded = load_supports(segmenter, supports, asked)
     encoded.save(out)
     photos, tags = len(encoded.tagged), int(encoded.tagged.sum())
     without = f" ({tags} without a mask)" if tags else ""
     size = out.stat().st_size / 1e6
-    click.echo(f"{out}: {len(encoded)} classes, {photos} photos{without}, {size:.1f} MB, for {encoded.model}")
+    what = f"{counted(len(encoded), 'class', 'classes')}, {counted(photos, 'photo')}{without}"
+    click.echo(f"{out}: {what}, {size:.1f} MB, for {encoded.model}")

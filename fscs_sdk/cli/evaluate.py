@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fscs_sdk.cli.options import misuse
+from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.segmenter import FewShotSegmenter
@@ -176,7 +177,7 @@ def evaluate(
     )
     title = f"{benchmark}, {split} lists, {ways}-way {shots}-shot, {episodes} episodes a fold, protocol {protocol}"
     title += f"{'' if task == 'fs-cs' else f', {task}'}{', class tags' if weak else ''}"
-    title += f", {negatives} negatives" if negatives else ""
+    title += f", {counted(negatives, 'negative')}" if negatives else ""
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         tasks = {
             fold: progress.add_task(benchmark if fold is None else f"{benchmark}, fold {fold}", total=episodes)

@@ -18,6 +18,7 @@ from fscs_sdk.cli.options import (
     read_negatives,
     reference_options,
 )
+from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.examination import Examination
@@ -107,13 +108,13 @@ def _show(examination: "Examination", given: "Mapping[str, Sequence[Shot]]") -> 
         table.add_row(one_line(shot.name), one_line(_photo(given[shot.name][shot.shot - 1], shot.shot)), *numbers, said)
     console.print(table)
     if len(ordered) > SHOWN:
-        click.echo(f"{len(ordered) - SHOWN} more photos; --json and --html have all")
+        click.echo(f"{counted(len(ordered) - SHOWN, 'more photo')}; --json and --html have all")
     for one in sorted(examination.classes, key=lambda one: one.right):
         click.echo(one_line(str(one)))
     for remark in examination.remarks:
         click.echo(one_line(remark))
-    count = len(examination.suspects)
-    click.echo(f"{count} suspect{'' if count == 1 else 's'}; {examination.pairs} pairs of photos asked")
+    suspects = counted(len(examination.suspects), "suspect")
+    click.echo(f"{suspects}; {counted(examination.pairs, 'pair', 'pairs')} of photos asked")
 
 
 def _photo(shot: "Shot", number: int) -> str:

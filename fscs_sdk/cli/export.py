@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 import click
 
 from fscs_sdk.cli.options import (
+    SupportOptions,
     check_folder_of,
     load_segmenter,
     load_supports,
-    max_pixels_option,
     misuse,
     model_option,
-    negatives_option,
-    no_calibrate_option,
     protocol_option,
-    reference_options,
-    threshold_option,
+    support_options,
 )
+from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.model.ifsl import ProtocolName
@@ -26,22 +24,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("supports", metavar="SUPPORTS", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT.onnx|OUT.pt2", type=click.Path(dir_okay=False, path_type=Path))
-@reference_options
-@threshold_option
-@negatives_option
-@no_calibrate_option
-@max_pixels_option
+@support_options
 @model_option
 @protocol_option
 def export(
     supports: Path,
     out: Path,
-    classes: tuple[str, ...],
-    shots: int | None,
-    thresholds: tuple[str, ...],
-    negatives: Path | None,
-    no_calibrate: bool,
-    max_pixels: int,
+    asked: SupportOptions,
     model: str,
     protocol: "ProtocolName | None",
 ) -> None:
@@ -56,18 +45,10 @@ def export(
         raise click.UsageError(f"'{out}' must end in .onnx or .pt2")
     check_folder_of(out)
     segmenter = load_segmenter(model, "cpu", "float32", protocol)
-    encoded = load_supports(
-        segmenter,
-        supports,
-        thresholds,
-        classes,
-        shots,
-        negatives=negatives,
-        calibrate=not no_calibrate,
-        max_pixels=max_pixels,
-    )
+    encoded = load_supports(segmenter, supports, asked)
     with misuse():
         paths = write(segmenter, encoded, out)
     size = sum(path.stat().st_size for path in paths) / 1e6
     names = " and ".join(str(path) for path in paths)
-    click.echo(f"{names}: {len(encoded)} classes, {len(encoded.tagged)} photos, {size:.1f} MB, of {encoded.model}")
+    what = f"{counted(len(encoded), 'class', 'classes')}, {counted(len(encoded.tagged), 'photo')}"
+    click.echo(f"{names}: {what}, {size:.1f} MB, of {encoded.model}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fscs_sdk.cli.options import misuse, one_line
+from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.folder import Merged
@@ -60,7 +61,7 @@ def _show(merged: "Merged", *, as_json: bool) -> None:
         click.echo(f"fscs: answered by several shards: {_some(merged.double)}; the last answer counts", err=True)
     for problem in merged.problems:
         click.echo(f"fscs: {one_line(problem)}", err=True)
-    click.echo(f"{merged.records} photos, {len(merged.failed)} failed")
+    click.echo(f"{counted(merged.records, 'photo')}, {len(merged.failed)} failed")
     for path in (merged.journal, *merged.collected):
         click.echo(one_line(str(path)))
 

@@ -5,10 +5,14 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.model.ifsl import ProtocolName
@@ -43,13 +47,6 @@ protocol_option = click.option(
     help="Decide as in the paper, or as the authors' program does.  [default: what the model was trained for]",
 )
 edges_option = click.option("--edges", is_flag=True, help="Let masks follow the photo's edges; the paper's do not.")
-threshold_option = click.option(
-    "--threshold",
-    "thresholds",
-    multiple=True,
-    metavar="[CLASS=]NUMBER",
-    help="Score from 0 to 1 that makes a class present, for all or for one; may be repeated.  [default: the model's]",
-)
 
 
 def _parse_classes(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -80,11 +77,6 @@ negatives_option = click.option(
     type=click.Path(path_type=Path),
     help="A folder of photos that show none of the classes; thresholds are set by them too.",
 )
-no_calibrate_option = click.option(
-    "--no-calibrate",
-    is_flag=True,
-    help="Ask every class with the model's own threshold, as in the paper, and not with one from its own photos.",
-)
 max_pixels_option = click.option(
     "--max-pixels",
     default=100_000_000,
@@ -92,6 +84,67 @@ max_pixels_option = click.option(
     type=click.IntRange(min=1),
     help="Larger photos and masks are refused.",
 )
+
+
+@dataclass(frozen=True)
+class SupportOptions:
+    """What the command line says of the supports.
+
+    Attributes:
+        classes: those to take; all if none is named.
+        shots: the most photos of a class.
+        thresholds: of all classes, or of one (``dog=0.7``).
+        negatives: a folder of photos that show none of the classes.
+        calibrate: set thresholds by the photos, where a class has two or there are negatives.
+        max_pixels: larger photos and masks are refused.
+    """
+
+    classes: tuple[str, ...]
+    shots: int | None
+    thresholds: tuple[str, ...]
+    negatives: Path | None
+    calibrate: bool
+    max_pixels: int
+
+
+def support_options(command: Command) -> Command:
+    """The options of every command that asks supports; it is given them together, as ``asked``."""
+
+    @wraps(command)
+    def gathered(
+        *args: Any,
+        classes: tuple[str, ...],
+        shots: int | None,
+        thresholds: tuple[str, ...],
+        negatives: Path | None,
+        no_calibrate: bool,
+        max_pixels: int,
+        **others: Any,
+    ) -> Any:
+        asked = SupportOptions(classes, shots, thresholds, negatives, not no_calibrate, max_pixels)
+        return command(*args, asked=asked, **others)
+
+    options = (
+        max_pixels_option,
+        click.option(
+            "--no-calibrate",
+            is_flag=True,
+            help="Ask every class with the model's own threshold, as in the paper, and not with one from its photos.",
+        ),
+        negatives_option,
+        click.option(
+            "--threshold",
+            "thresholds",
+            multiple=True,
+            metavar="[CLASS=]NUMBER",
+            help="Score from 0 to 1 that makes a class present, for all or for one; may be repeated.  "
+            "[default: the model's]",
+        ),
+        reference_options,
+    )
+    for option in options:
+        gathered = option(gathered)
+    return cast(Command, gathered)
 
 
 @contextlib.contextmanager
@@ -120,71 +173,52 @@ def load_segmenter(
         return FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype, protocol=protocol, edges=edges)
 
 
-def load_supports(
-    segmenter: "FewShotSegmenter",
-    source: Path,
-    thresholds: tuple[str, ...],
-    classes: tuple[str, ...] = (),
-    shots: int | None = None,
-    negatives: Path | None = None,
-    calibrate: bool = True,
-    *,
-    max_pixels: int,
-) -> "SupportSet":
+def load_supports(segmenter: "FewShotSegmenter", source: Path, asked: SupportOptions) -> "SupportSet":
     """Supports from a folder or a data set, encoded now, or from a file that ``fscs encode`` made; what is odd is told.
-
-    Those that are encoded now are calibrated, where a class has two photos or negatives are given.
-
-    Args:
-        classes: those to take; all if none is named.
-        shots: the most photos of a class.
-        negatives: a folder of photos that show none of the classes.
-        max_pixels: larger photos and masks are refused.
 
     Raises:
         click.UsageError: they or a threshold cannot be used.
     """
-    from fscs_sdk.references import ANNOTATION_ENDINGS, read_supports
+    from fscs_sdk.images import ImageWarning
+    from fscs_sdk.references import ANNOTATION_ENDINGS, ReferenceWarning, read_supports
     from fscs_sdk.supports import SupportSet
 
     with misuse((ValueError, FileNotFoundError)), warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # what decoders say
+        for ours in (ImageWarning, ReferenceWarning):
+            warnings.simplefilter("always", ours)
         if source.is_dir() or not source.exists() or source.suffix.lower() in ANNOTATION_ENDINGS:
-            given = read_supports(source, classes=classes or None, shots=shots)
-            supports = _encode(segmenter, given, negatives, calibrate=calibrate, max_pixels=max_pixels)
-        elif classes or shots:
+            given = read_supports(source, classes=asked.classes or None, shots=asked.shots)
+            supports = _encode(segmenter, given, asked)
+        elif asked.classes or asked.shots:
             raise ValueError(f"'{source}' is encoded already; --classes and --shots choose from a folder or a data set")
-        elif negatives is not None or not calibrate:
+        elif asked.negatives is not None or not asked.calibrate:
             raise ValueError(f"'{source}' is encoded already; --negatives and --no-calibrate belong to 'fscs encode'")
         else:
             supports = SupportSet.load(source)
             segmenter.check(supports)
-        supports = _with_thresholds(supports, thresholds)
+        supports = _with_thresholds(supports, asked.thresholds)
     for message in dict.fromkeys(str(warning.message) for warning in noted):
         click.echo(f"fscs: warning: {one_line(message)}", err=True)
     return supports
 
 
-def _encode(
-    segmenter: "FewShotSegmenter",
-    given: "Mapping[str, list[Shot]]",
-    negatives: Path | None,
-    *,
-    calibrate: bool,
-    max_pixels: int,
-) -> "SupportSet":
+def _encode(segmenter: "FewShotSegmenter", given: "Mapping[str, list[Shot]]", asked: SupportOptions) -> "SupportSet":
     """Encode, and say in a line what was calibrated, and which photos seem to be bad."""
-    if negatives is not None and not calibrate:
+    if asked.negatives is not None and not asked.calibrate:
         raise ValueError("--negatives serves to calibrate; leave out --no-calibrate")
-    photos = [] if negatives is None else read_negatives(negatives)
+    photos = [] if asked.negatives is None else read_negatives(asked.negatives)
     nothing_said = not photos and (max(map(len, given.values())) < 2 or segmenter.protocol != "paper")
-    if not calibrate or nothing_said:
-        return segmenter.encode(given, max_pixels=max_pixels)
+    if not asked.calibrate or nothing_said:
+        return segmenter.encode(given, max_pixels=asked.max_pixels)
     with pairs_bar() as progress:
-        supports = segmenter.encode(given, max_pixels=max_pixels, calibrate=True, negatives=photos, progress=progress)
+        supports = segmenter.encode(
+            given, max_pixels=asked.max_pixels, calibrate=True, negatives=photos, progress=progress
+        )
     if supports.examination is not None:
         done = [one.name for one in supports.examination.classes if one.calibrated]
-        which = "every class" if len(done) == len(supports) else f"{len(done)} of {len(supports)} classes"
+        classes = counted(len(supports), "class", "classes")
+        which = "every class" if len(done) == len(supports) else f"{len(done)} of {classes}"
         click.echo(f"fscs: {which} calibrated by its own photos; --no-calibrate asks as the paper does", err=True)
         for suspect in supports.examination.suspects:
             photo = given[suspect.name][suspect.shot - 1].image

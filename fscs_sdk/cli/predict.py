@@ -13,21 +13,19 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from fscs_sdk.cli.options import (
+    SupportOptions,
     edges_option,
     list_argument,
     load_segmenter,
     load_supports,
-    max_pixels_option,
     misuse,
     model_options,
-    negatives_option,
-    no_calibrate_option,
     one_line,
     protocol_option,
-    reference_options,
-    threshold_option,
+    support_options,
 )
 from fscs_sdk.formats import WRITERS
+from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.folder import Plan, Record, Summary
@@ -59,7 +57,7 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
     help="DIR/<class>/<photo>.jpg with the mask <photo>.png or <photo>_mask.png beside it; a data set of LabelMe, "
     "COCO, YOLO, CVAT, VOC or Label Studio; or a file of 'fscs encode'.",
 )
-@reference_options
+@support_options
 @click.option(
     "--out",
     required=True,
@@ -78,9 +76,6 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
 @click.option(
     "--list", "lists", multiple=True, metavar="FILE", help="Take the inputs that FILE names, one a line; - is stdin."
 )
-@threshold_option
-@negatives_option
-@no_calibrate_option
 @model_options
 @protocol_option
 @edges_option
@@ -90,7 +85,6 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
 @click.option("--root", metavar="DIR", help="Mirror paths from here, not from the deepest folder of all inputs.")
 @click.option("--batch-size", type=click.IntRange(min=1), expose_value=False, hidden=True)  # of earlier versions
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that write.")
-@max_pixels_option
 @click.option(
     "--fps",
     default=2.0,
@@ -110,14 +104,10 @@ def predict(
     context: click.Context,
     inputs: tuple[str, ...],
     supports: Path,
-    classes: tuple[str, ...],
-    shots: int | None,
+    asked: SupportOptions,
     out: Path,
     formats: tuple[str, ...],
     lists: tuple[str, ...],
-    thresholds: tuple[str, ...],
-    negatives: Path | None,
-    no_calibrate: bool,
     model: str,
     device: str,
     dtype: str,
@@ -128,7 +118,6 @@ def predict(
     follow_links: bool,
     root: str | None,
     workers: int | None,
-    max_pixels: int,
     fps: float,
     engine: str,
     address: str | None,
@@ -154,17 +143,8 @@ def predict(
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
     answering = _answering(engine, address, actors)
     segmenter = load_segmenter(model, device, dtype, protocol, edges=edges)
-    encoded = load_supports(
-        segmenter,
-        supports,
-        thresholds,
-        classes,
-        shots,
-        negatives=negatives,
-        calibrate=not no_calibrate,
-        max_pixels=max_pixels,
-    )
-    labelled = [supports] if negatives is None else [supports, negatives]
+    encoded = load_supports(segmenter, supports, asked)
+    labelled = [supports] if asked.negatives is None else [supports, asked.negatives]
     if dry_run:
         with misuse():
             plan = plan_folder(
@@ -195,7 +175,7 @@ def predict(
             follow_links=follow_links,
             root=root,
             leave_out=labelled,
-            max_pixels=max_pixels,
+            max_pixels=asked.max_pixels,
             fps=fps,
             answering=answering,
             progress=progress,
@@ -267,7 +247,7 @@ def _photos_remarked_on() -> Iterator[None]:
         warnings.showwarning = tell  # for all threads
         yield
     if told > SHOWN:
-        click.echo(f"fscs: {told - SHOWN} more warnings of photos", err=True)
+        click.echo(f"fscs: {counted(told - SHOWN, 'more warning')} of photos", err=True)
 
 
 @contextlib.contextmanager

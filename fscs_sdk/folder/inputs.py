@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from fscs_sdk.folder.journal import is_journal
 from fscs_sdk.images.endings import PHOTO_ENDINGS
+from fscs_sdk.spelling import counted
 from fscs_sdk.video import VIDEO_ENDINGS
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -115,7 +116,7 @@ def find_inputs(
 def _nothing(texts: Sequence[str], found: Inputs) -> str:
     """Why there is no photo that could be read."""
     if found.photos:
-        more = f", nor are {len(found.photos) - 1} others" if len(found.photos) > 1 else ""
+        more = f", nor can {counted(len(found.photos) - 1, 'other')} be read" if len(found.photos) > 1 else ""
         return f"{found.photos[0].problem}{more}; check the path"
     counts = {
         "links": found.links,

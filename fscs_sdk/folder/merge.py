@@ -18,6 +18,7 @@ from fscs_sdk.folder.output import OutputFolder
 from fscs_sdk.folder.plan import is_gone
 from fscs_sdk.folder.run import collect
 from fscs_sdk.locks import locked_folder
+from fscs_sdk.spelling import counted
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def _collect(output: OutputFolder, records: Mapping[str, Record]) -> tuple[tuple
     run, _ = runs.most_common(1)[0]
     if len(runs) > 1:
         others = len(answered) - runs[run]
-        problems = (f"{others} photos were answered with another model, settings or supports; run their shards again",)
+        which = counted(others, "photo was", "photos were")
+        problems = (f"{which} answered with another model, settings or supports; run their shards again",)
     names = next(tuple(record.presence) for record in answered if record.run == run)
     collected, more = collect(output, (), records, names, run, before=records)
     return collected, (*problems, *more)

@@ -12,7 +12,7 @@ from PIL import Image
 from fscs_sdk.images import ImageSource, stored_size
 from fscs_sdk.images.decoding import upright
 from fscs_sdk.references.shapes import Box, Shape
-from fscs_sdk.spelling import find_name
+from fscs_sdk.spelling import counted, find_name
 from fscs_sdk.supports import Shot
 
 #: Labels that annotation tools use for what is no class.
@@ -105,7 +105,7 @@ class Annotations:
         found = {name: photos for name, photos in found.items() if photos}
         if not found and self.missing:
             raise ValueError(
-                f"none of the {len(self.missing)} photos that {self.source} names is there, such as "
+                f"{self.source} names {counted(len(self.missing), 'photo')} and none is there, such as "
                 f"{self.missing[0]!r}; put them beside it"
             )
         if not found:

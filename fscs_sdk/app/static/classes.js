@@ -57,12 +57,13 @@ function card(item) {
 function advice({ examined, shots }) {
   if (!examined) return null;
   const suspects = shots.filter(({ suspect }) => suspect);
+  const asked = examined.positives + examined.foreign + examined.negatives; // of none nothing is known
   const [low, high] = examined.interval.map((share) => Math.round(100 * share));
   return h(
     "div",
     { class: "advice" },
     suspects.map(({ name, suspect }) => h("p", { class: "wrong" }, h("strong", {}, name), ` ${suspect}`)),
-    h("p", { title: `95 % between ${low} and ${high} %, from ${examined.positives} photos with it, ${examined.foreign} of other classes and ${examined.negatives} with none` }, `About ${Math.round(100 * examined.right)} % of answers right (${low} to ${high}).`),
+    asked > 0 && h("p", { title: `95 % between ${low} and ${high} %, from ${examined.positives} photos with it, ${examined.foreign} of other classes and ${examined.negatives} with none` }, `About ${Math.round(100 * examined.right)} % of answers right (${low} to ${high}).`),
     h("p", {}, sentence(examined.advice)),
   );
 }
