@@ -35,7 +35,7 @@ weights: $(VENV)/.ready-training
 	    --adapter $(RUN)-adapter.safetensors --config fscs_sdk/training/recipes/asnet-base.json
 	$(BIN)/python -m fscs_sdk.training package $(RUN)-base --name asnet-base
 
-# The tables of docs/results.md: heads that have seen no photo of a fold's classes.
+# The tables of docs/results.md: heads that have seen no photo of a fold's classes. All numbers: docs/results/tables-*.json.
 FOLDS := $(RUN)-folds
 FOLD_TRAIN = $(BIN)/python -m fscs_sdk.training train $(FOLDS)/$(1) --data $(DATA) --initial $(2) \
     --config fscs_sdk/training/recipes/$(1).json --adapter $(FOLDS)/adapter-$(lastword $(subst -, ,$(1))).safetensors
@@ -51,7 +51,8 @@ tables: $(VENV)/.ready-training
 	$(call FOLD_EXPORT,asnet-mini-fold2)
 	$(call FOLD_EXPORT,asnet-base-fold1)
 	$(call FOLD_EXPORT,asnet-base-fold2)
-	$(BIN)/python -m fscs_sdk.training tables $(FOLDS)/heads --data $(DATA)/voc --out $(RUN)-tables --episodes 200
+	$(BIN)/python -m fscs_sdk.training tables $(FOLDS)/heads --data $(DATA)/voc --out $(RUN)-tables --episodes 200 \
+	    --results docs/results
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

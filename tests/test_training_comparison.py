@@ -107,8 +107,18 @@ def test_from_photos_to_tables(data: Path, tmp_path: Path, monkeypatch: pytest.M
         assert any(name.startswith(ADAPTER_PREFIX) for name in head)
     assert FewShotSegmenter.from_pretrained(runs / "heads" / "panet-fold1.safetensors").network.input_side == 288
     measure = ["tables", str(runs / "heads"), "--data", str(data / "voc"), "--out", str(tmp_path / "measured")]
+    measure += ["--results", str(tmp_path / "results")]
     printed = CliRunner().invoke(main, [*measure, "--table", "1-way-1-shot", "--episodes", "2"])
     assert printed.exit_code == 0, printed.output
     (row,) = [line for line in printed.output.splitlines() if line.startswith("| panet |")]
     assert row.count(" - |") == 4
+    (file,) = (tmp_path / "results").iterdir()
+    report = json.loads(file.read_text())
+    assert file.name == f"tables-{report['date']}.json"
+    assert report["episodes"] == 2
+    (recorded,) = [one for one in report["tables"]["1-way-1-shot"]["rows"] if one["label"] == "panet"]
+    (first, second) = recorded["folds"]
+    assert second is None  # as in the table: there is no head
+    assert f"{first['exact_ratio']:.1f} (" in row
+    assert f"{first['mean_iou']:.1f} (" in row
     assert (tmp_path / "measured" / "panet-fold1" / "fs-cs-1-way-1-shot" / "episodes.jsonl").is_file()

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -17,10 +18,12 @@ from rich.progress import Progress
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fscs_sdk.atomic import write_atomically
 from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
 from fscs_sdk.checkpoints.tensors import write_tensors
+from fscs_sdk.cli.info import environment
 from fscs_sdk.evaluation.datasets import BENCHMARKS
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import BACKBONES, Backbone
@@ -33,7 +36,7 @@ from fscs_sdk.training.packaging import average_heads, export_head, package_run
 from fscs_sdk.training.preparation import fold_classes, write_source
 from fscs_sdk.training.resident import ResidentCatalogue
 from fscs_sdk.training.shrink import shrink as write_small_copy
-from fscs_sdk.training.tables import TABLES, Measurements, to_markdown
+from fscs_sdk.training.tables import TABLES, Measurements, to_dict, to_markdown
 from fscs_sdk.training.trainer import CONFIG_FILE, LOG_FILE, Trainer
 from fscs_sdk.training.trunk import load_backbone_weights
 from fscs_sdk.training.validation import Asked, measure
@@ -216,19 +219,41 @@ def compare(
 @click.argument("heads", type=_FOLDER)
 @click.option("--data", required=True, type=_FOLDER, help="VOC-animals: images/, masks/, classes.json, splits/.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Keeps what is measured.")
+@click.option(
+    "--results",
+    "record",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Gets all numbers, as JSON.",
+)
 @click.option("--table", "names", multiple=True, type=click.Choice(list(TABLES)), help="Repeatable.  [default: all]")
 @click.option("--episodes", default=1000, show_default=True, type=click.IntRange(min=1), help="For each fold.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "auto"]))
-def tables(heads: Path, data: Path, out: Path, names: tuple[str, ...], episodes: int, dtype: str) -> None:
+def tables(
+    heads: Path, data: Path, out: Path, record: Path | None, names: tuple[str, ...], episodes: int, dtype: str
+) -> None:
     """Measure the heads of a folder, <method>-fold<k>.safetensors, and print the paper's tables as Markdown.
 
     The same command again goes on where it was stopped. Cells without a head stay empty.
     """
     measurements = Measurements(heads, data, out, episodes, dtype)
+    measured = {}
     with _one_sentence():
         for name in names or TABLES:
             table = TABLES[name]
-            click.echo(to_markdown(table, [measurements.row(row) for row in table.rows]))
+            rows = [measurements.row(row) for row in table.rows]
+            click.echo(to_markdown(table, rows))
+            measured[name] = to_dict(table, rows)
+        if record is not None:
+            date, machine = datetime.now(timezone.utc).date().isoformat(), environment()
+            report = {
+                "date": date,
+                "episodes": episodes,
+                "dtype": dtype,
+                "machine": {part: machine[part] for part in ("versions", "system", "cpu")},
+                "tables": measured,
+            }
+            record.mkdir(parents=True, exist_ok=True)
+            write_atomically(record / f"tables-{date}.json", (json.dumps(report, indent=1) + "\n").encode())
 
 
 @main.command()

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fscs_sdk.evaluation import benchmark
 from fscs_sdk.evaluation.benchmark import Settings
@@ -179,6 +180,18 @@ def to_markdown(table: Table, rows: Sequence[Sequence[Result | None]]) -> str:
     for row, results in zip(table.rows, rows, strict=True):
         lines.append(f"| {row.label} | " + " | ".join(_cells(results)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def to_dict(table: Table, rows: Sequence[Sequence[Result | None]]) -> dict[str, Any]:
+    """What :func:`to_markdown` shows and all that it rounds or leaves out, ready for JSON; None stands for no head."""
+    return {
+        "title": table.title,
+        "in_the_paper": table.source,
+        "rows": [
+            {"label": row.label, "folds": [None if result is None else result.to_dict() for result in results]}
+            for row, results in zip(table.rows, rows, strict=True)
+        ],
+    }
 
 
 def _cells(results: Sequence[Result | None]) -> list[str]:
