@@ -139,22 +139,18 @@ def _open_path(path: str, name: str) -> BinaryIO:
         raise ImageError(f"{name} cannot be a path ({error}): check it") from error
 
 
-def first_frame(image: Image.Image, source: object) -> list[str]:
-    """What is to be told of a file with several pictures. (Of a PIL image the caller chose one.)
+def decode(image: Image.Image, source: object) -> tuple[Image.Image, list[str]]:
+    """The pixels, upright as EXIF says, and what is to be told of them; the image itself if there is nothing to turn.
 
-    A JPEG's further pictures (MPO) are previews, other exposures or depth, and need no word.
+    Of a file with several pictures the first is taken, of a PIL image the one that the caller chose. A JPEG's further
+    pictures (MPO) are previews, other exposures or depth, and need no word.
     """
-    if source is image or image.format == "MPO" or not getattr(image, "is_animated", False):
-        return []
-    return ["holds several pictures, of which only the first is used"]
-
-
-def turned_upright(image: Image.Image) -> Image.Image:
-    """Decodes, then applies the EXIF orientation. Returns the image itself where there is nothing to turn."""
+    several = source is not image and image.format != "MPO" and getattr(image, "is_animated", False)
+    remarks = ["holds several pictures, of which only the first is used"] if several else []
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return upright(load_tiff(image), orientation_of(image))
+        return upright(load_tiff(image), orientation_of(image)), remarks
     image.load()  # before the EXIF: in a PNG it may follow the pixels
-    return upright(image, orientation_of(image))
+    return upright(image, orientation_of(image)), remarks
 
 
 def orientation_of(image: Image.Image) -> int:

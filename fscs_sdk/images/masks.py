@@ -13,12 +13,11 @@ from fscs_sdk.images.decoding import (
     LOSSY_FORMATS,
     MaskSource,
     check_pixels,
-    first_frame,
+    decode,
     is_tensor,
     name_of,
     open_image,
     tensor_to_array,
-    turned_upright,
 )
 from fscs_sdk.images.errors import ImageError, ImageWarning
 from fscs_sdk.images.foreground import foreground_of_array, foreground_of_image
@@ -68,9 +67,9 @@ def read_mask(
     else:
         with open_image(source, name) as image:
             check_pixels(image.height, image.width, name, max_pixels)
-            remarks += first_frame(image, source)
             lossy = image.format in LOSSY_FORMATS
-            upright = turned_upright(image)
+            upright, told = decode(image, source)
+            remarks += told
             _check_same_size((upright.height, upright.width), size, name)
             mask = foreground_of_image(upright, name, lossy=lossy, remarks=remarks)
     remarks += _oddities(mask)

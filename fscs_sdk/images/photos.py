@@ -13,12 +13,11 @@ from fscs_sdk.images.decoding import (
     DEFAULT_MAX_PIXELS,
     ImageSource,
     check_size,
-    first_frame,
+    decode,
     is_tensor,
     name_of,
     open_image,
     tensor_to_array,
-    turned_upright,
 )
 from fscs_sdk.images.errors import ImageError, ImageWarning
 from fscs_sdk.images.levels import over_white, to_rgba, to_uint8
@@ -75,9 +74,10 @@ def read_image(
     else:
         with open_image(source, name) as image:
             check_size(image.height, image.width, name, max_pixels)
-            remarks += first_frame(image, source)
             deep = _is_deep_colour(image)
-            photo = _photo_of_pil(turned_upright(image), name, remarks, bits=depth_of(image))
+            decoded, told = decode(image, source)
+            remarks += told
+            photo = _photo_of_pil(decoded, name, remarks, bits=depth_of(image))
             if deep and photo.max() < 64:
                 remarks.append("holds small values in 16 bits, so it comes out dark: scale its values to 8 bits")
     if not remarks:

@@ -4,6 +4,9 @@ torchvision's and timm's networks are used as they are and tapped with hooks, wh
 its own. So any number of threads may share a backbone, and it can be copied and pickled. To add one, add a
 :class:`BackboneSpec` to ``BACKBONES``: what to build, and for each level the names of the modules to tap, in order of
 depth, and how many channels they have.
+
+torchvision's ``create_feature_extractor`` was measured against the hooks and left: it computes no faster, traces the
+network at every load, and gives no batch normalisation without its affine part.
 """
 
 from collections.abc import Callable
