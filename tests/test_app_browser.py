@@ -327,6 +327,128 @@ def test_on_a_phone_nothing_is_cut_off_and_a_finger_draws(open_page, demo, width
         assert spot["x"] + spot["width"] <= width + 1
 
 
+class Fingers:
+    """Touches of a real browser: places of the page by finger."""
+
+    def __init__(self, page):
+        self.session, self.down = page.context.new_cdp_session(page), {}
+
+    def send(self, kind, **places):
+        """``kind`` is Start, Move or End; fingers that are not named stay where they are."""
+        for finger, place in places.items():
+            self.down[finger] = place
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(self.down.values())]
+        if kind == "End":
+            points = []
+            self.down = {}
+        self.session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+
+    def tap(self, x, y):
+        self.send("Start", one=(x, y))
+        self.send("End")
+
+
+def edit_with_fingers(open_page, server):
+    """The editor of a photo on a phone, with the brush, and where the photo is."""
+    page = open_page(
+        server, viewport={"width": 390, "height": 760}, has_touch=True, is_mobile=True, device_scale_factor=2
+    )
+    choose(page, PHOTOS / "dog.jpg")
+    page.locator(".tile button").first.tap()
+    page.fill(".naming", "dog")
+    page.get_by_role("button", name="Brush").tap()
+    return page, photo_box(page)
+
+
+def middle_of_the_saved_mask(page, server):
+    """x and y in the photo, in shares of its size."""
+    page.locator(".saved", has_text="Draft kept").wait_for()
+    page.get_by_role("button", name="Save example").tap()
+    page.locator(".class", has_text="dog").wait_for()
+    height, width = read_image(PHOTOS / "dog.jpg").shape[:2]
+    mask = read_mask(server.root / "supports" / "dog" / "dog_mask.png", size=(height, width))
+    rows, columns = np.nonzero(mask)
+    return (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height
+
+
+def test_two_fingers_zoom_and_move_and_leave_no_mark(open_page, server):
+    page, box = edit_with_fingers(open_page, server)
+    fingers = Fingers(page)
+    x, y = box["x"] + 0.4 * box["width"], box["y"] + 0.6 * box["height"]
+    fingers.send("Start", one=(x - 40, y))
+    fingers.send("Start", two=(x + 40, y))
+    for step in range(1, 11):  # twice as far apart, while both go to the right and up
+        spread, dx, dy = 40 + 4 * step, 3 * step, -2 * step
+        fingers.send("Move", one=(x - spread + dx, y + dy), two=(x + spread + dx, y + dy))
+    fingers.send("End")
+    assert page.get_by_role("button", name="Undo", disabled=True).is_visible()
+    shot(page, "phone-pinched")
+    fingers.tap(x + 30 + 50, y - 20)  # 50 to the right of what was between the fingers, at twice the scale
+    found = middle_of_the_saved_mask(page, server)
+    assert found == pytest.approx((0.4 + 25 / box["width"], 0.6), abs=0.01)
+
+
+def test_a_long_stroke_stays_when_a_second_finger_comes(open_page, server):
+    page, box = edit_with_fingers(open_page, server)
+    fingers = Fingers(page)
+    at = lambda right: (box["x"] + right * box["width"], box["y"] + 0.5 * box["height"])  # noqa: E731
+    fingers.send("Start", one=at(0.3))
+    page.wait_for_timeout(500)
+    fingers.send("Move", one=at(0.7))
+    fingers.send("Start", two=at(0.9))
+    fingers.send("End")
+    assert middle_of_the_saved_mask(page, server) == pytest.approx((0.5, 0.5), abs=0.01)
+
+
+def test_a_pen_draws_its_other_end_erases_and_the_hand_that_holds_it_does_nothing(open_page, server):
+    page, box = edit_with_fingers(open_page, server)
+    fingers = Fingers(page)
+    page.evaluate(
+        """() => {
+          window.seen = [];
+          const surface = document.querySelector(".surface");
+          for (const type of ["pointerdown", "pointerup"])
+            surface.addEventListener(type, (event) => seen.push(`${type} ${event.pointerType} ${event.button}`));
+        }"""
+    )
+
+    def pen(kind, right, down):
+        place = {"x": box["x"] + right * box["width"], "y": box["y"] + down * box["height"]}
+        held = {"button": "left", "buttons": 1, "clickCount": 1, "force": 0.6}
+        fingers.session.send("Input.dispatchMouseEvent", {"type": kind, "pointerType": "pen", **place, **held})
+
+    pen("mousePressed", 0.2, 0.3)
+    for step in range(1, 6):
+        pen("mouseMoved", 0.2 + step * 0.06, 0.3)
+    fingers.send("Start", palm=(box["x"] + 0.8 * box["width"], box["y"] + 0.9 * box["height"]))
+    for step in range(6, 11):
+        pen("mouseMoved", 0.2 + step * 0.06, 0.3)
+    pen("mouseReleased", 0.8, 0.3)
+    fingers.send("End")
+    assert page.evaluate("() => seen.filter((each) => each.includes('pen'))") == [
+        "pointerdown pen 0",
+        "pointerup pen 0",
+    ]
+    assert page.get_by_role("button", name="Undo", disabled=False).is_visible()
+    page.evaluate(
+        """({x, y, width, height}) => {
+          const surface = document.querySelector(".surface");
+          surface.setPointerCapture = () => {};
+          const send = (type, right) => surface.dispatchEvent(new PointerEvent(type, {
+            pointerId: 77, pointerType: "pen", button: type === "pointermove" ? -1 : 5, buttons: 32, bubbles: true,
+            clientX: x + right * width, clientY: y + 0.3 * height,
+          }));
+          send("pointerdown", 0.1);
+          send("pointermove", 0.5);
+          send("pointerup", 0.5);
+        }""",
+        box,
+    )
+    right, down = middle_of_the_saved_mask(page, server)
+    assert down == pytest.approx(0.3, abs=0.02)
+    assert right == pytest.approx(0.68, abs=0.03)  # of 0.2 to 0.8 what is right of 0.5 and the brush is left
+
+
 def test_a_reload_in_mid_work_loses_nothing_and_two_windows_do_no_harm(open_page, server):
     page = open_page(server, bad_answers=[409])
     choose(page, PHOTOS / "dog.jpg")

@@ -26,6 +26,11 @@ export async function openEditor(id, { name = "", propose = false } = {}) {
   await editor.open(drafted ?? first);
 }
 
+/** Milliseconds in which a second finger makes a gesture of what the first began to draw. */
+const TWO_FINGERS = 400;
+/** The button that a pen's other end is, in pointer events. */
+const ERASER_END = 5;
+
 class Editor {
   size = 24;
   strokes = [];
@@ -33,7 +38,9 @@ class Editor {
   #history = new History();
   #tool = "suggest";
   #point = null;
-  #pressed = false;
+  /** The tool that is pressed, since when, and all pointers that are down. */
+  #pressed = null;
+  #since = 0;
   #fingers = new Map();
   #version = "";
   #saving = null;
@@ -51,7 +58,7 @@ class Editor {
     this.mask = await this.#firstMask(from);
     this.size = Math.max(4, Math.round(Math.max(this.photo.width, this.photo.height) / 28));
     this.tools = makeTools(this);
-    this.surface = new Surface(this.photo, this.mask, (context) => this.tools[this.#tool].draw(context, this.surface.view, this.#point));
+    this.surface = new Surface(this.photo, this.mask, (context) => (this.#pressed ?? this.tools[this.#tool]).draw(context, this.surface.view, this.#point));
     this.#build();
     this.surface.color = this.#color();
     this.#follow();
@@ -189,25 +196,33 @@ class Editor {
   // --------------------------------------------------------------------------------------------------------- pointer
 
   #down(event) {
+    const pens = [...this.#fingers.values()].filter(({ pointerType }) => pointerType === "pen");
+    if (event.pointerType === "touch" && pens.length) return; // the hand that holds the pen
+    if (event.pointerType === "pen" && this.#fingers.size) {
+      this.#retract();
+      this.#fingers.clear();
+    }
     this.surface.element.setPointerCapture(event.pointerId);
     this.#fingers.set(event.pointerId, event);
     if (this.#fingers.size > 1) {
-      this.#release();
+      if (event.timeStamp - this.#since < TWO_FINGERS) this.#retract();
+      else this.#release();
       return;
     }
-    if (event.button !== 0 || this.#tool === "pan") return;
-    this.#press(this.surface.place(event));
+    this.#since = event.timeStamp;
+    if (event.button === ERASER_END) this.#press(this.surface.place(event), this.tools.eraser);
+    else if (event.button === 0 && this.#tool !== "pan") this.#press(this.surface.place(event));
   }
 
   #move(event) {
     const before = this.#fingers.get(event.pointerId);
-    if (before && (this.#fingers.size > 1 || !this.#pressed)) {
-      if (this.#fingers.size > 1) this.#pinch(before, event);
-      else this.surface.pan(event.clientX - before.clientX, event.clientY - before.clientY);
-    } else if (this.#pressed) {
+    if (this.#fingers.size && !before) return;
+    if (this.#fingers.size > 1) this.#pinch(before, event);
+    else if (before && !this.#pressed) this.surface.pan(event.clientX - before.clientX, event.clientY - before.clientY);
+    else if (this.#pressed) {
       const passed = event.getCoalescedEvents?.() ?? [];
       for (const each of passed.length ? passed : [event]) {
-        this.surface.drawMask(this.tools[this.#tool].drag(this.surface.place(each)));
+        this.surface.drawMask(this.#pressed.drag(this.surface.place(each)));
       }
     }
     if (before) this.#fingers.set(event.pointerId, event);
@@ -215,27 +230,37 @@ class Editor {
   }
 
   #up(event) {
-    this.#fingers.delete(event.pointerId);
-    this.#release();
+    if (this.#fingers.delete(event.pointerId)) this.#release();
   }
 
+  /** What was between two fingers stays between them. */
   #pinch(before, event) {
     const other = [...this.#fingers.values()].find(({ pointerId }) => pointerId !== event.pointerId);
     const distance = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
-    this.surface.zoom(distance(event) / Math.max(1, distance(before)), this.surface.place({ clientX: (event.clientX + other.clientX) / 2, clientY: (event.clientY + other.clientY) / 2 }));
+    const middle = { clientX: (before.clientX + other.clientX) / 2, clientY: (before.clientY + other.clientY) / 2 };
+    this.surface.zoom(distance(event) / Math.max(1, distance(before)), this.surface.place(middle));
     this.surface.pan((event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2);
   }
 
-  #press(point) {
-    this.#pressed = true;
-    this.surface.drawMask(this.tools[this.#tool].press(point));
+  #press(point, tool = this.tools[this.#tool]) {
+    this.#pressed = tool;
+    this.surface.drawMask(tool.press(point));
     this.#pointAt(point);
   }
 
   #release() {
-    if (!this.#pressed) return;
-    this.#pressed = false;
-    this.tools[this.#tool].release();
+    const tool = this.#pressed;
+    this.#pressed = null;
+    tool?.release();
+    this.surface.point();
+  }
+
+  /** A second finger came: the first did not mean to draw. */
+  #retract() {
+    this.#pressed?.retract();
+    this.#pressed = null;
+    const step = this.mask.settle();
+    if (step) this.surface.drawMask(this.mask.toggle(step));
     this.surface.point();
   }
 
@@ -287,7 +312,7 @@ class Editor {
     else if (key === "z") this.#step(event.shiftKey ? "redo" : "undo");
     else if (key === "y") this.#step("redo");
     else if (key === "escape" && this.#pressed) {
-      this.tools[this.#tool].cancel?.();
+      this.#pressed.cancel?.();
       this.#release();
     } else return;
     event.preventDefault();
@@ -301,7 +326,7 @@ class Editor {
       x: Math.min(this.photo.width, Math.max(0, from.x + dx * step)),
       y: Math.min(this.photo.height, Math.max(0, from.y + dy * step)),
     };
-    if (this.#pressed) this.surface.drawMask(this.tools[this.#tool].drag(point));
+    this.surface.drawMask(this.#pressed?.drag(point));
     this.#pointAt(point);
   }
 

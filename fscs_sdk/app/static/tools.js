@@ -1,10 +1,12 @@
-// What a pointer does to the mask. A tool gets places in the photo: press, drag, release; `draw` shows it on the screen.
-// Each returns the rectangle that changed, or nothing.
+// What a pointer does to the mask. A tool gets places in the photo: press, drag, release; `retract` takes the press back
+// (the mask is the editor's to take back); `draw` shows it on the screen. Press and drag return the rectangle that
+// changed, or nothing.
 
 import { toScreen } from "./zoom.js";
 
 class Stroke {
   #last = null;
+  #before = 0;
 
   constructor(editor, value) {
     this.editor = editor;
@@ -13,6 +15,7 @@ class Stroke {
 
   press(point) {
     this.#last = point;
+    this.#before = this.editor.strokes.length;
     return this.drag(point);
   }
 
@@ -28,6 +31,11 @@ class Stroke {
   release() {
     this.#last = null;
     this.editor.settle();
+  }
+
+  retract() {
+    this.#last = null;
+    this.editor.strokes.length = this.#before;
   }
 
   draw(context, view, point) {
@@ -66,6 +74,10 @@ class Corners {
     this.#from = this.#to = null;
   }
 
+  retract() {
+    this.cancel();
+  }
+
   draw(context, view, point) {
     const from = this.#from ?? point;
     if (!from) return;
@@ -101,6 +113,10 @@ class Polygon {
   drag() {}
 
   release() {}
+
+  retract() {
+    this.#points.pop();
+  }
 
   /** Close the outline. */
   finish() {
@@ -142,6 +158,8 @@ class Fill {
     this.editor.settle();
   }
 
+  retract() {}
+
   draw(context, view, point) {
     if (!point) return;
     const { x, y } = toScreen(view, point.x, point.y);
@@ -155,6 +173,8 @@ class Hand {
   drag() {}
 
   release() {}
+
+  retract() {}
 
   draw() {}
 }
