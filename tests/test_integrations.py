@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_a_fiftyone_model_gives_labels(model, supports):
     from fscs_sdk.integrations.fiftyone import Model
 
     ours = Model(Ring(model), supports, instances=True)
-    assert (ours.media_type, ours.ragged_batches, ours.transforms, ours.preprocess) == ("image", True, None, False)
+    assert (ours.media_type, ours.ragged_batches, ours.transforms, ours.preprocess) == ("image", False, None, False)
     labels = ours.predict(photo(0))
     assert isinstance(labels["presence"], fo.Classifications)
     assert [(c.label, c.confidence) for c in labels["presence"].classifications] == [("cat", 0.9)]
@@ -150,6 +151,26 @@ def test_a_fiftyone_model_gives_labels(model, supports):
     boxes = [np.multiply(d.bounding_box, [80, 60, 80, 60]).round().tolist() for d in labels["masks"].detections]
     assert sorted(boxes) == [[10, 5, 30, 25], [50, 40, 10, 5]]
     assert sum(d.mask.sum() for d in labels["masks"].detections) == 25 * 30 - 100 + 50
+
+
+@pytest.mark.filterwarnings("default")  # FiftyOne's and its database's own
+@pytest.mark.skipif("FIFTYONE_DATABASE_URI" not in os.environ, reason="FiftyOne keeps data sets in a MongoDB")
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_fiftyone_applies_the_model_to_a_data_set(model, supports, batch_size):
+    fo = pytest.importorskip("fiftyone", reason="the model is for FiftyOne")
+    from fscs_sdk.integrations.fiftyone import Model
+
+    photos = [str(PHOTOS / name) for name in ("cat_query.jpg", "coffee.jpg", "person_query_gray.jpg")]
+    dataset = fo.Dataset.from_images(photos)
+    dataset.apply_model(Model(model, supports), label_field="fscs", batch_size=batch_size)
+    assert [sample.filepath for sample in dataset] == photos
+    for sample in dataset:
+        expected = model.predict(sample.filepath, supports)
+        there = {found.label: found.confidence for found in sample.fscs_presence.classifications}
+        assert there == {name: expected.scores[name] for name in expected.names if expected.present[name]}
+        areas = {found.label: int(found.mask.sum()) for found in sample.fscs_masks.detections}
+        assert areas == {name: n for name in expected.names if (n := int(expected.class_mask(name).sum()))}
+    dataset.delete()
 
 
 # ---- Ray ---------------------------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ class Model(fom.Model):  # type: ignore[misc]
 
     @property
     def ragged_batches(self) -> bool:
-        """Photos of a batch may differ in size."""
-        return True
+        """Whether photos would have to be given one by one: no, those of a batch may differ in size."""
+        return False
 
     @property
     def transforms(self) -> Any:
