@@ -1,6 +1,8 @@
 """Every example runs as it stands, and leaves what it says: each has its check, by its file's name."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from fscs_sdk.demo import PHOTOS
 
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
-WITH_ARGUMENTS = "onnx_without_torch"
+WITH_ARGUMENTS = ("onnx_without_torch", "spark_folder", "dask_folder")
 
 
 #: Runs an example with arguments, in an empty folder, and returns what it prints.
@@ -80,7 +82,7 @@ def check_failures(run: Run, folder: Path) -> None:
         assert sheet.size == (1200, 960)
 
 
-#: Of every example but the one that takes arguments, which has a test of its own below.
+#: Of every example but those that take arguments, which have tests of their own below.
 CHECKS = {
     "failures": check_failures,
     "five_shots_saved": check_five_shots_saved,
@@ -92,7 +94,7 @@ CHECKS = {
 
 
 @pytest.mark.parametrize(
-    "example", [example for example in EXAMPLES if example.stem != WITH_ARGUMENTS], ids=lambda path: path.stem
+    "example", [example for example in EXAMPLES if example.stem not in WITH_ARGUMENTS], ids=lambda path: path.stem
 )
 def test_an_example_runs_and_leaves_what_it_says(example: Path, run: Run, tmp_path: Path) -> None:
     CHECKS[example.stem](run, tmp_path)
@@ -111,10 +113,44 @@ def test_examples_are_short() -> None:
 def test_an_exported_model_answers_without_torch(run, tmp_path: Path, exported, model32, photo: str) -> None:
     pytest.importorskip("onnxruntime", reason="the example runs an ONNX file")
     path, supports = exported
-    printed = run(WITH_ARGUMENTS, path, PHOTOS / photo, tmp_path / "mask.png", without=("torch", "fscs_sdk"))
+    printed = run("onnx_without_torch", path, PHOTOS / photo, tmp_path / "mask.png", without=("torch", "fscs_sdk"))
     prediction = model32.predict(PHOTOS / photo, supports)
     expected = [f"{name}: {'present' if there else 'absent'}" for name, there in prediction.present.items()]
     assert [line.partition(" (")[0] for line in printed.splitlines()] == expected
     with Image.open(tmp_path / "mask.png") as mask:
         assert mask.size == prediction.mask.shape[::-1]
         assert (np.asarray(mask) == prediction.mask).mean() > 0.9999
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+@pytest.mark.parametrize("tool", ["spark", "dask"])
+def test_a_folder_answered_on_a_cluster_has_the_answers_of_the_model(
+    tool: str, run: Run, tmp_path: Path, model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tool == "spark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    for package in {"spark": ["pyspark"], "dask": ["dask.dataframe", "distributed"]}[tool]:
+        pytest.importorskip(package, reason="the example is for those who have it")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the answers are Parquet")
+    coco = pytest.importorskip("pycocotools.mask", reason="masks are run lengths")
+    supports = model.encode({"cat": (PHOTOS / "cat_support.jpg", PHOTOS / "cat_support_mask.png")})
+    supports.save(tmp_path / "cat.safetensors")
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    names = ("cat_query.jpg", "sub/coffee.jpg")
+    for name in names:
+        shutil.copy(PHOTOS / Path(name).name, tmp_path / "photos" / name)
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no photo")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    run(f"{tool}_folder", tmp_path / "photos", tmp_path / "cat.safetensors", tmp_path / "answers")
+
+    rows = {Path(row["path"]).name: row for row in parquet.read_table(tmp_path / "answers").to_pylist()}
+    assert set(rows) == {"broken.jpg", "cat_query.jpg", "coffee.jpg"}
+    assert "not an image" in rows["broken.jpg"]["error"]
+    for name in names:
+        expected, row = model.predict(tmp_path / "photos" / name, supports), rows[Path(name).name]
+        assert row["error"] == ""
+        assert row["present"] == [*expected.present.values()]
+        assert row["scores"] == pytest.approx([*expected.scores.values()], rel=1e-6)
+        masks = json.loads(row["masks"])
+        area = coco.decode(masks["cat"]).astype(bool) if masks else np.zeros(expected.mask.shape, bool)
+        assert (area == expected.class_mask("cat")).all()
