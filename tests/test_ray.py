@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fscs_sdk import FewShotSegmenter
@@ -145,6 +146,32 @@ def test_rays_options_without_ray_are_misuse(tmp_path):
 
     from fscs_sdk.cli import main
 
-    result = CliRunner().invoke(main, ["predict", ".", "--supports", "x", "--out", str(tmp_path), "--actors", "2"])
-    assert result.exit_code == 2
-    assert "--address and --actors belong to '--engine ray'" in result.output
+    for option in (["--actors", "2"], ["--gpus", "0"]):
+        result = CliRunner().invoke(main, ["predict", ".", "--supports", "x", "--out", str(tmp_path), *option])
+        assert result.exit_code == 2
+        assert "--address, --actors and --gpus belong to '--engine ray'" in result.output
+
+
+@pytest.mark.filterwarnings("default")
+def test_gpus_that_the_cluster_has_not_are_said_rather_than_waited_for(cluster, model32, tmp_path):
+    from fscs_sdk.folder import predict_folder
+    from fscs_sdk.integrations.ray_folder import RayAnswers
+
+    supports = model32.encode({"cat": (PHOTOS / "cat_support.jpg", PHOTOS / "cat_support_mask.png")})
+    with pytest.raises(ValueError, match=r"each model is to have 0\.5 GPUs, and the cluster has 0; lower --gpus"):
+        predict_folder(model32, PHOTOS / NAMES[0], supports, tmp_path / "out", answering=RayAnswers(gpus=0.5))
+
+
+def test_a_model_is_the_same_one_on_another_device(model32: FewShotSegmenter):
+    """The meta device stands for a GPU: all tensors go there, and those of the driver stay."""
+    from fscs_sdk.integrations.ray_folder import _on
+
+    assert _on("cpu", model32, "auto") is model32
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fscs_sdk.segmenter.choose_device", torch.device)
+        patch.setattr("fscs_sdk.model.network.FewShotNetwork.identity", lambda _: model32.identity.rpartition("@")[2])
+        there = _on("meta", model32, "float16")
+    assert there.identity == model32.identity
+    assert (there.device.type, there.dtype, there.protocol) == ("meta", torch.float16, model32.protocol)
+    assert {tensor.device.type for part in there.network.parts for tensor in part.parameters()} == {"meta"}
+    assert {tensor.device.type for part in model32.network.parts for tensor in part.parameters()} == {"cpu"}

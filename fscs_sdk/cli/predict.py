@@ -97,6 +97,9 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
     "--address", metavar="HOST:PORT", help="Of a Ray cluster; auto finds this machine's. Else Ray starts here."
 )
 @click.option("--actors", type=click.IntRange(min=1), help="Models that answer under Ray.")
+@click.option(
+    "--gpus", type=click.FloatRange(min=0), help="Of Ray's GPUs, for each model.  [default: 0, on processors]"
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
@@ -122,6 +125,7 @@ def predict(
     engine: str,
     address: str | None,
     actors: int | None,
+    gpus: float | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -141,7 +145,7 @@ def predict(
     given = [*inputs, *map(list_argument, lists)]
     if not given:
         raise click.UsageError("no photos are given; name files, folders, patterns or lists")
-    answering = _answering(engine, address, actors)
+    answering = _answering(engine, address, actors, gpus, dtype)
     segmenter = load_segmenter(model, device, dtype, protocol, edges=edges)
     encoded = load_supports(segmenter, supports, asked)
     labelled = [supports] if asked.negatives is None else [supports, asked.negatives]
@@ -184,7 +188,9 @@ def predict(
     context.exit(0 if summary.well else EXIT_FAILED)
 
 
-def _answering(engine: str, address: str | None, actors: int | None) -> "RayAnswers | None":
+def _answering(
+    engine: str, address: str | None, actors: int | None, gpus: float | None, dtype: str
+) -> "RayAnswers | None":
     """What answers the photos of a run, if not this process."""
     if engine == "ray":
         from fscs_sdk.formats import require
@@ -192,9 +198,9 @@ def _answering(engine: str, address: str | None, actors: int | None) -> "RayAnsw
         require("ray", "the engine ray", extra="ray")
         from fscs_sdk.integrations.ray_folder import RayAnswers
 
-        return RayAnswers(address, actors)
-    if address is not None or actors is not None:
-        raise click.UsageError("--address and --actors belong to '--engine ray'")
+        return RayAnswers(address, actors, gpus or 0, dtype)
+    if (address, actors, gpus) != (None, None, None):
+        raise click.UsageError("--address, --actors and --gpus belong to '--engine ray'")
     return None
 
 

@@ -4,6 +4,7 @@ The driver plans and writes the journal; every actor decodes, answers and writes
 machines must see the inputs and the output folder under the same paths.
 """
 
+import copy
 import logging
 import pickle
 from collections.abc import Generator
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from fscs_sdk.folder.inputs import Inputs, Photo
 from fscs_sdk.folder.journal import Record, parse_line
 from fscs_sdk.folder.output import OutputFolder
-from fscs_sdk.folder.plan import Plan, Work
+from fscs_sdk.folder.plan import Plan, Segmenter, Work
 from fscs_sdk.folder.run import answer_here
+from fscs_sdk.segmenter import FewShotSegmenter
 
 #: Photos that an actor is given at a time: few enough to lose little with an actor, enough to decode ahead.
 PHOTOS_AT_ONCE = 8
@@ -34,11 +36,16 @@ class RayAnswers:
     Attributes:
         address: of a cluster, ``auto`` for the one that this machine belongs to, or None to start Ray here for the run.
         actors: how many models there are; each has a processor of its own. By default as many as the cluster has
-            processors, less one for what else Ray does.
+            processors, less one for what else Ray does, or as its GPUs are enough for.
+        gpus: of the cluster's GPUs, what each model has, such as 1 or 0.5, and computes on. With 0 models compute on
+            processors, whatever device the driver's model is on: Ray shows its other actors no GPU.
+        dtype: as for ``from_pretrained``, of models whose device is not that of the driver's; else it is the driver's.
     """
 
     address: str | None = None
     actors: int | None = None
+    gpus: float = 0
+    dtype: str = "auto"
 
     def __call__(self, work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, None, None]:
         """Hand out the records as photos are answered, in no order. What an actor held when it died is done again.
@@ -46,6 +53,7 @@ class RayAnswers:
         Raises:
             OSError: the output folder is full or gone.
             ConnectionError: there is no cluster at the address.
+            ValueError: the cluster has fewer GPUs than a model is to have.
         """
         own = not ray.is_initialized()
         if own:
@@ -61,8 +69,15 @@ class RayAnswers:
                 ray.shutdown()
 
     def _answers(self, work: Work, plan: Plan, output: OutputFolder) -> Generator[Record, None, None]:
-        processors = ray.cluster_resources().get("CPU", 2)  # type: ignore[no-untyped-call]
-        actors = self.actors or max(1, int(processors) - 1)
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        if there.get("GPU", 0) < self.gpus:  # Ray would wait for them for ever
+            raise ValueError(
+                f"each model is to have {self.gpus:g} GPUs, and the cluster has {there.get('GPU', 0):g}; lower --gpus"
+            )
+        models = there["GPU"] / self.gpus if self.gpus else there.get("CPU", 2) - 1
+        actors = self.actors or max(1, int(models))
+        shipped = copy.copy(work)
+        shipped.model = _on("cpu", work.model, self.dtype)
         rest = replace(
             plan, inputs=Inputs(()), photos=(), places={}, done={}, todo=(), earlier={}, kept={}, recorded={}
         )
@@ -70,8 +85,9 @@ class RayAnswers:
         rows = [{"part": pickle.dumps(_part(rest, plan, photos))} for photos in parts]
         records = ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map_batches(
             _Actor,
-            fn_constructor_args=(ray.put(work), str(output.path)),
+            fn_constructor_args=(ray.put(shipped), str(output.path), "cuda" if self.gpus else "cpu", self.dtype),
             batch_size=1,
+            num_gpus=self.gpus,
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(rows))),
         )
         try:
@@ -95,11 +111,27 @@ def _part(rest: Plan, plan: Plan, photos: tuple[Photo, ...]) -> Plan:
     )
 
 
+def _on(device: str, model: Segmenter, dtype: str) -> Segmenter:
+    """A model on a kind of device: the same one if it is there already."""
+    if not isinstance(model, FewShotSegmenter) or model.device.type == device:
+        return model
+    return FewShotSegmenter(
+        copy.deepcopy(model.network),
+        name=model.identity.rpartition("@")[0],
+        device=device,
+        dtype=dtype,
+        protocol=model.protocol,
+        max_memory=model.max_memory,
+        edges=model.edges,
+    )
+
+
 class _Actor:
     """One model, and the way from a part of a plan to records."""
 
-    def __init__(self, work: Any, folder: str) -> None:
+    def __init__(self, work: Any, folder: str, device: str, dtype: str) -> None:
         self._work: Work = ray.get(work)
+        self._work.model = _on(device, self._work.model, dtype)
         self._output = OutputFolder(folder)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
