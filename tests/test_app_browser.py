@@ -122,12 +122,15 @@ def drag(page, begin, end, steps=8):
 
 
 def photo_box(page):
-    """Where the editor shows the photo: in the middle, with a margin of 24 pixels, at its own aspect."""
-    width, height = page.evaluate(
-        "() => ['width', 'height'].map((side) => Number(document.querySelector('.surface').dataset[side]))"
+    """Where the editor shows the photo: in the middle, with a margin of 24 pixels of the screen, at its own aspect."""
+    width, height, ratio = page.evaluate(
+        """() => {
+          const { width, height } = document.querySelector(".surface").dataset;
+          return [Number(width), Number(height), devicePixelRatio];
+        }"""
     )
-    box = page.locator(".surface").bounding_box()
-    scale = min((box["width"] - 48) / width, (box["height"] - 48) / height)
+    box, margins = page.locator(".surface").bounding_box(), 48 / ratio
+    scale = min((box["width"] - margins) / width, (box["height"] - margins) / height)
     return {
         "x": box["x"] + (box["width"] - width * scale) / 2,
         "y": box["y"] + (box["height"] - height * scale) / 2,
@@ -321,10 +324,15 @@ def test_on_a_phone_nothing_is_cut_off_and_a_finger_draws(open_page, demo, width
     page.locator(".saved", has_text="Draft kept").wait_for()
     assert page.evaluate(within)
     shot(page, f"phone-{width}-editor")
-    for name in ("Save example", "Close", "Brush"):
-        spot = page.get_by_role("button", name=name, exact=True).bounding_box()
+    buttons = [
+        page.get_by_role("button", name=name, exact=True)
+        for name in ("Save example", "Close", "Brush", "Move", "Undo", "Redo", "Whole photo")
+    ]
+    for control in [*buttons, page.get_by_label("Size of the brush in pixels")]:
+        spot = control.bounding_box()
         assert spot["x"] >= 0
         assert spot["x"] + spot["width"] <= width + 1
+        assert spot["y"] + spot["height"] <= 761
 
 
 class Fingers:
@@ -386,6 +394,19 @@ def test_two_fingers_zoom_and_move_and_leave_no_mark(open_page, server):
     fingers.tap(x + 30 + 50, y - 20)  # 50 to the right of what was between the fingers, at twice the scale
     found = middle_of_the_saved_mask(page, server)
     assert found == pytest.approx((0.4 + 25 / box["width"], 0.6), abs=0.01)
+
+
+def test_a_photo_stays_in_the_middle_when_the_window_turns(open_page, server):
+    page, _ = edit_with_fingers(open_page, server)
+    fingers = Fingers(page)
+    for width, height in ((760, 390), (390, 760)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(300)
+    page.set_viewport_size({"width": 520, "height": 760})
+    page.wait_for_timeout(300)
+    box = photo_box(page)
+    fingers.tap(box["x"] + 0.25 * box["width"], box["y"] + 0.75 * box["height"])
+    assert middle_of_the_saved_mask(page, server) == pytest.approx((0.25, 0.75), abs=0.01)
 
 
 def test_a_long_stroke_stays_when_a_second_finger_comes(open_page, server):

@@ -52,13 +52,17 @@ export class Surface {
     return toPhoto(this.view, (event.clientX - box.left) * devicePixelRatio, (event.clientY - box.top) * devicePixelRatio);
   }
 
+  /** A photo that was shown whole is shown whole again; of another, what was in the middle stays there. */
   resize() {
     const box = this.element.getBoundingClientRect();
     const before = this.screen;
+    const whole = fit(this.photo, before);
+    const isWhole = ["scale", "x", "y"].every((key) => whole[key] === this.view[key]);
     this.screen = { width: Math.max(1, Math.round(box.width * devicePixelRatio)), height: Math.max(1, Math.round(box.height * devicePixelRatio)) };
     for (const layer of Object.values(this.#layers)) Object.assign(layer, this.screen);
     this.#buffer = new ImageData(this.screen.width, this.screen.height);
-    if (before.width <= 1) this.view = fit(this.photo, this.screen);
+    const moved = [this.screen.width - before.width, this.screen.height - before.height].map((more) => more / 2);
+    this.view = isWhole ? fit(this.photo, this.screen) : pan(this.view, ...moved, this.photo, this.screen);
     this.draw();
   }
 

@@ -145,7 +145,7 @@ class Editor {
       type: "range", min: 1, max: 300, value: this.size, ariaLabel: "Size of the brush in pixels", oninput: () => this.#resize(Number(this.sizing.value)),
     });
     this.saving = h("button", { type: "button", class: "primary", onclick: () => this.#save() }, "Save example");
-    this.discarding = h("button", { type: "button", class: "quiet", hidden: !this.#keptAs, onclick: () => this.#discard() }, "Discard draft");
+    this.discarding = h("button", { type: "button", class: "quiet discard", hidden: !this.#keptAs, onclick: () => this.#discard() }, "Discard draft");
     const importing = h("input", { type: "file", accept: "image/*", hidden: true, ariaLabel: "Mask file", onchange: () => this.#import(importing) });
     this.element = dialog(
       { class: "editor", ariaLabel: `Mark ${this.photo.name}` },
@@ -163,8 +163,8 @@ class Editor {
         "footer",
         {},
         this.hint,
-        this.again,
         h("label", { class: "size" }, h("span", {}, "Size"), this.sizing),
+        this.again,
         h("button", { type: "button", class: "quiet", onclick: () => importing.click() }, "Import a mask"),
         importing,
         this.discarding,
