@@ -505,17 +505,24 @@ def test_a_reload_in_mid_work_loses_nothing_and_two_windows_do_no_harm(open_page
     assert not saved[336, 480]  # the other's, given up
 
 
-def test_a_damaged_file_is_named_and_the_good_one_beside_it_is_taken(open_page, server, tmp_path):
+def test_damaged_files_are_named_with_their_reasons_and_the_good_one_beside_them_is_taken(open_page, server, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(jpeg()[:300])
     (tmp_path / "evil.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    for name in ("clip.mp4", "note.jpg", *(f"{number}.pdf" for number in range(8))):
+        (tmp_path / name).write_bytes(b"no photo")
+    (tmp_path / "empty.jpg").touch()
     (tmp_path / "good.jpg").write_bytes(jpeg())
     page = open_page(server, bad_answers=[400])
-    page.set_input_files("#files", [tmp_path / name for name in ("broken.jpg", "evil.svg", "good.jpg")])
+    page.set_input_files("#files", sorted(path for path in tmp_path.iterdir() if path.is_file()))
     page.locator(".tile", has_text="good.jpg").wait_for()
-    page.locator(".notice.wrong").nth(1).wait_for()
-    told = " ".join(page.locator(".notice.wrong").all_text_contents())
-    assert "broken.jpg" in told
-    assert "evil.svg" in told
+    page.locator(".notice.wrong").nth(2).wait_for()
+    told = page.locator(".notice.wrong span").all_text_contents()
+    assert len(told) == 3
+    assert [text for text in told if "broken.jpg" in text and "is damaged, cut short" in text]
+    assert [text for text in told if text == "'empty.jpg' is empty (0 bytes): save or copy it again"]
+    (others,) = [text for text in told if "is not an image" in text]
+    assert {"0.pdf", "clip.mp4"} & set(others.replace("'", " ").replace(",", " ").split())
+    assert others.endswith("and 2 more")
     assert page.locator(".tile").count() == 1
     shot(page, "damaged")
 

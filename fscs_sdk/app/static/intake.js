@@ -7,6 +7,9 @@ import { store } from "./store.js";
 
 /** How many photos are on their way at once. */
 const AT_ONCE = 3;
+/** How many reasons are told in full when files are refused, and how many names with each. */
+const REASONS = 4;
+const NAMED = 8;
 /** What annotation tools write, and masks that lie beside their photos. */
 const ANNOTATIONS = /\.(json|xml)$/i;
 const MASKS = /^(.+?)(\.[a-z0-9]+)?[-_. ]mask\.png$/i;
@@ -55,7 +58,7 @@ export async function upload(files) {
       try {
         await api.upload(file);
       } catch (error) {
-        refused.push(error.message);
+        refused.push({ name: file.name, sentence: error.message });
       }
     }
   };
@@ -67,9 +70,24 @@ export async function upload(files) {
     for (const sentence of taken?.left_out ?? []) notice(sentence, { wrong: true });
   }
   for (const file of masks) await attempt(() => takeMask(file));
-  for (const reason of refused.slice(0, 3)) notice(reason, { wrong: true });
-  if (refused.length > 3) notice(`${refused.length - 3} more files could not be taken`, { wrong: true });
+  tellRefused(refused);
   await attempt(() => store.refresh());
+}
+
+/** Why files were not taken: a sentence for each reason, with the names of all that it holds for. */
+function tellRefused(refused) {
+  const reasons = new Map();
+  for (const one of refused) {
+    const reason = one.sentence.replaceAll(one.name, "");
+    reasons.set(reason, [...(reasons.get(reason) ?? []), one]);
+  }
+  const named = (files) => files.slice(0, NAMED).map(({ name }) => name).join(", ") + (files.length > NAMED ? ` and ${files.length - NAMED} more` : "");
+  const groups = [...reasons.values()];
+  for (const [first, ...others] of groups.slice(0, REASONS)) {
+    notice(others.length ? `${first.sentence}. The same with ${named(others)}` : first.sentence, { wrong: true });
+  }
+  const rest = groups.slice(REASONS).flat();
+  if (rest.length) notice(`These could not be taken either: ${named(rest)}`, { wrong: true });
 }
 
 /** A mask without a class becomes a draft of its photo: the editor asks what it is. */

@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 
 const SECONDS = 7;
+const SECONDS_OF_TROUBLE = 30;
 
 /** Show a sentence for a while; `actions` are [label, function] pairs. */
 export function notice(sentence, { wrong = false, actions = [] } = {}) {
@@ -14,7 +15,7 @@ export function notice(sentence, { wrong = false, actions = [] } = {}) {
   let list = home.querySelector(":scope > .notices");
   if (!list) home.append((list = h("div", { class: "notices", role: "status", ariaLive: "polite" })));
   list.append(item);
-  setTimeout(() => item.remove(), 1000 * (wrong ? 2 * SECONDS : SECONDS));
+  setTimeout(() => item.remove(), 1000 * (wrong ? SECONDS_OF_TROUBLE : SECONDS));
 }
 
 /** Run something; what goes wrong is told in the server's own sentence. Returns undefined then. */
