@@ -1,5 +1,6 @@
 """The page's server at work: answers follow the workspace, equal those of the command line, and survive a kill."""
 
+import copy
 import json
 import signal
 import subprocess
@@ -236,6 +237,28 @@ def test_a_bad_example_is_named_and_calibration_can_be_turned_off(server, client
     assert plain["state"] != found["state"]
     assert plain["classes"][0]["own_threshold"] == pytest.approx(0.65)  # the model's own
     assert [shot["name"] for shot in plain["classes"][0]["shots"] if shot["suspect"]] == ["copy.png"]
+
+
+def test_areas_follow_the_photos_edges_where_that_is_chosen(server, client, model):
+    set_shot(client, upload(client, SUPPORTS["cat"][0]), "cat", demo_mask("cat"))
+    upload(client, PHOTOS / "cat_query.jpg")
+    client.patch("/api/settings", json={"calibrate": False, "edges": True}).raise_for_status()
+    answers = {photo["name"]: photo["answer"] for photo in server.settled(client)["photos"]}
+    edgy = copy.copy(model)
+    edgy.edges = True
+    supports = edgy.encode({"cat": SUPPORTS["cat"]})
+    found = np.array(Image.open(server.root / "answers" / "cat_query.jpg.mask.png"))
+    assert np.array_equal(found, edgy.predict(PHOTOS / "cat_query.jpg", supports).mask)
+    assert not np.array_equal(found, model.predict(PHOTOS / "cat_query.jpg", supports).mask)
+    commands = client.get("/take/commands").json()
+    assert "--edges" in commands["shell"].split()
+    assert "edges=True" in commands["python"]
+
+    client.patch("/api/settings", json={"edges": False}).raise_for_status()
+    plain = {photo["name"]: photo["answer"] for photo in server.settled(client)["photos"]}
+    assert plain["cat_query.jpg"]["scores"] == answers["cat_query.jpg"]["scores"]
+    found = np.array(Image.open(server.root / "answers" / "cat_query.jpg.mask.png"))
+    assert np.array_equal(found, model.predict(PHOTOS / "cat_query.jpg", supports).mask)
 
 
 def wait_for(client, holds, seconds=30):

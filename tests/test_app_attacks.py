@@ -299,6 +299,8 @@ def test_a_workspace_that_is_full_says_so(client, monkeypatch):
         ("PATCH", "/api/settings", b""),
         ("PATCH", "/api/settings", b"[" * 100_000),
         ("PATCH", "/api/settings", b'{"calibrate": 3}'),
+        ("PATCH", "/api/settings", b'{"edges": "yes"}'),
+        ("PATCH", "/api/settings", b"{}"),
         ("PATCH", "/api/classes", b'{"name": "a", "threshold": NaN}'),
         ("PATCH", "/api/classes", b'{"name": "a", "threshold": 2}'),
         ("PATCH", "/api/classes", b'{"name": "a", "rename": "b"}'),

@@ -197,6 +197,13 @@ def test_from_photos_to_the_exported_command(open_page, server, tmp_path, capsys
     assert found["state"] != before
     assert [photo["name"] for photo in found["negatives"]] == ["dog.jpg"]
 
+    page.get_by_label("Areas follow the photo's edges").check()
+    with server.client() as client:
+        end = time.monotonic() + 60
+        while not found["state"].endswith("-edges") and time.monotonic() < end:
+            found = server.settled(client)
+    answered(page, 8)
+
     page.get_by_role("button", name="Take along").click()
     page.get_by_text("The same in the terminal").wait_for()
     shot(page, "7-take-along")

@@ -262,6 +262,7 @@ def test_the_state_changes_with_what_answers_depend_on(workspace):
         lambda: workspace.set_negative(workspace.add("b.jpg", jpeg(2)), True),
         lambda: workspace.change_settings(thresholds={"dog": 0.3}),
         lambda: workspace.change_settings(calibrate=False),
+        lambda: workspace.change_settings(edges=True),
         lambda: workspace.rename_class("dog", "cat"),
     ):
         change()

@@ -6,6 +6,7 @@ older state is simply not the next photo. Other work for the model (an export, a
 between two photos. One thread, because the model's products take all cores already.
 """
 
+import copy
 import json
 import logging
 import threading
@@ -90,7 +91,10 @@ class Asker:
 
     def __init__(self, model: FewShotSegmenter, workspace: Workspace, events: Events) -> None:
         """Begin with the answers on disk; :meth:`start` starts the thread."""
-        self.model, self.workspace, self.events = model, workspace, events
+        self.workspace, self.events = workspace, events
+        self._models = {edges: copy.copy(model) for edges in (False, True)}
+        for edges, one in self._models.items():
+            one.edges = edges and one.protocol == "paper"
         self.answers: dict[str, Answer] = {}
         self.supports: SupportSet | None = None
         self.own_thresholds: dict[str, float] = {}
@@ -111,6 +115,11 @@ class Asker:
             answer = self._stored(query)
             if answer is not None:
                 self.answers[query.id] = answer
+
+    @property
+    def model(self) -> FewShotSegmenter:
+        """The model that the workspace asks now; both share one network."""
+        return self._models[self.workspace.settings().edges]
 
     def start(self) -> None:
         """Start answering."""
@@ -170,7 +179,7 @@ class Asker:
         Raises:
             ValueError: there are none, or one cannot be used.
         """
-        state = self.workspace.state()
+        state = self.workspace.support_state()
         if self.supports is None or self._encoded_for != state:
             shots = self.workspace.supports()
             if not shots:
@@ -231,7 +240,7 @@ class Asker:
                 self.supports, self.examination, self._encoded_for, self.answers = None, None, "", {}
                 self._tell_problem(None)
                 return
-            if self._encoded_for != self.state:
+            if self._encoded_for != self.workspace.support_state():
                 self._show_progress(0, 0, 0.0, running=True)
             self._renewing = True
             supports = self.encoded()

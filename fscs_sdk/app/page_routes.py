@@ -95,6 +95,7 @@ class PageRoutes(Handlers):
                 "problem": problem,
                 "progress": asker.progress,
                 "calibrate": settings.calibrate,
+                "edges": settings.edges,
                 "remarks": [] if asker.examination is None else asker.examination.remarks,
                 "classes": classes,
                 "negatives": [{"id": photo.id, "name": photo.name} for photo in negatives.values()],
@@ -124,10 +125,12 @@ class PageRoutes(Handlers):
         return JSONResponse({})
 
     async def change_settings(self, request: Request) -> Response:
+        """``{"calibrate": true}``, ``{"edges": true}``, or both."""
         asked = await read_json(request)
-        if not isinstance(asked.get("calibrate"), bool):
-            raise ValueError("calibrate must be true or false")
-        self.workspace.change_settings(calibrate=asked["calibrate"])
+        given = {name: asked[name] for name in ("calibrate", "edges") if name in asked}
+        if not given or not all(isinstance(value, bool) for value in given.values()):
+            raise ValueError("give calibrate or edges, true or false")
+        self.workspace.change_settings(**given)
         self.changed()
         return JSONResponse({})
 

@@ -95,11 +95,13 @@ class Settings:
     Attributes:
         thresholds: by class, where the model's own was changed.
         calibrate: whether thresholds and offsets are learnt from the shots.
+        edges: whether maps follow the photo's edges.
         confirmed: query's name -> the presences that the user called right.
     """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
     calibrate: bool = True
+    edges: bool = False
     confirmed: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
 
@@ -368,7 +370,8 @@ class Workspace:
         try:
             found = json.loads((self.root / "settings.json").read_text(encoding="utf-8"))
             thresholds = {str(name): float(value) for name, value in found["thresholds"].items()}
-            return Settings(thresholds, bool(found["calibrate"]), dict(found["confirmed"]))
+            calibrate, edges = bool(found["calibrate"]), bool(found.get("edges", False))
+            return Settings(thresholds, calibrate, edges, dict(found["confirmed"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Settings()
 
@@ -377,6 +380,7 @@ class Workspace:
         *,
         thresholds: Mapping[str, float] | None = None,
         calibrate: bool | None = None,
+        edges: bool | None = None,
         confirmed: Mapping[str, Mapping[str, bool]] | None = None,
     ) -> None:
         """Choose otherwise; what is None stays."""
@@ -385,6 +389,7 @@ class Workspace:
             chosen = {
                 "thresholds": dict(old.thresholds if thresholds is None else thresholds),
                 "calibrate": old.calibrate if calibrate is None else calibrate,
+                "edges": old.edges if edges is None else edges,
                 "confirmed": dict(old.confirmed if confirmed is None else confirmed),
             }
             write_atomically(self.root / "settings.json", json.dumps(chosen, indent=2).encode())
@@ -411,7 +416,11 @@ class Workspace:
         return {name: [shot.shot for shot in shots if shot.shot] for name, shots in self.shots().items()}
 
     def state(self) -> str:
-        """A hash of everything that answers depend on: shots, negatives, and settings."""
+        """A text that changes with everything that answers depend on: shots, negatives, and settings."""
+        return self.support_state() + ("-edges" if self.settings().edges else "")
+
+    def support_state(self) -> str:
+        """A hash of everything that encoded supports depend on."""
         settings = self.settings()
         shots = [shot for shots in self.shots().values() for shot in shots]
         listed = [

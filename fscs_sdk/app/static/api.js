@@ -57,7 +57,7 @@ export const api = {
   },
   annotations: (file) => json(request("POST", "/api/annotations", { query: { name: file.name }, body: file })),
   changeClass: (name, change) => request("PATCH", "/api/classes", { json: { name, ...change } }),
-  calibrate: (calibrate) => request("PATCH", "/api/settings", { json: { calibrate } }),
+  changeSettings: (changes) => request("PATCH", "/api/settings", { json: changes }),
   run: (run) => request("PATCH", "/api/asking", { json: { run } }),
   commands: (formats) => json(request("GET", "/take/commands", { query: { formats: formats.join(",") } })),
   download: async (path) => (await request("GET", path)).blob(),

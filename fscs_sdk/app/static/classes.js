@@ -16,20 +16,21 @@ export function startClasses(home) {
 }
 
 function panel() {
-  const { classes, negatives, calibrate, remarks } = store.workspace;
+  const { classes, negatives, remarks } = store.workspace;
   if (!classes.length && !negatives.length) return [];
   return [
     h("h2", {}, "Classes"),
     ...classes.map(card),
     none(negatives),
     remarks.length ? h("div", { class: "advice" }, remarks.map((remark) => h("p", {}, sentence(remark)))) : null,
-    h(
-      "label",
-      { class: "switch", title: "Learn each class's threshold from its own examples and from the photos with none of them" },
-      h("input", { type: "checkbox", role: "switch", checked: calibrate, onchange: (event) => attempt(() => api.calibrate(event.target.checked)) }),
-      h("span", {}, "Calibrate from the examples"),
-    ),
+    setting("calibrate", "Calibrate from the examples", "Learn each class's threshold from its own examples and from the photos with none of them"),
+    setting("edges", "Areas follow the photo's edges", "Move the outlines of areas to edges in the photo; presence stays the same"),
   ];
+}
+
+function setting(name, label, title) {
+  const change = (event) => attempt(() => api.changeSettings({ [name]: event.target.checked }));
+  return h("label", { class: "switch", title }, h("input", { type: "checkbox", role: "switch", checked: store.workspace[name], onchange: change }), h("span", {}, label));
 }
 
 function card(item) {
