@@ -1,20 +1,29 @@
 """Every way of asking gives, for the same photo and the same encoded supports, the same answer as ``model.predict``."""
 
+import base64
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from fscs_sdk import FewShotSegmenter, Prediction, SupportSet
 from fscs_sdk.cli import main
 from fscs_sdk.demo import PHOTOS
+from fscs_sdk.export import export
+from fscs_sdk.folder import predict_folder, videos
 from fscs_sdk.images import read_image
+from test_app_label_studio import decode as decode_brush
+from test_export import quiet
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
@@ -23,7 +32,7 @@ QUERIES = ("cat_query.jpg", "person_query_gray.jpg", "coffee.jpg")
 
 @dataclass(frozen=True)
 class Asked:
-    """A photo, what is asked about it, and what a door may need besides."""
+    """A photo, what is asked about it, and what a door may need besides; ``fixture`` gives what takes long to make."""
 
     photo: Path
     model: FewShotSegmenter
@@ -31,6 +40,7 @@ class Asked:
     supports_file: Path
     onnx_file: Path
     folder: Path
+    fixture: Callable[[str], Any]
 
 
 Answer = tuple[dict[str, bool], NDArray[np.integer]]
@@ -65,17 +75,166 @@ def the_command(asked: Asked) -> Answer:
     assert result.exit_code == 0, result.output
     with np.load(asked.folder / f"{asked.photo.name}.npz") as arrays:
         mask = arrays["mask"]
-    *_, last = (asked.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()
-    return json.loads(last)["presence"], mask
+    return journal(asked.folder)[asked.photo.name], mask
+
+
+def a_folder(asked: Asked) -> Answer:
+    inputs = asked.folder / "in"
+    inputs.mkdir(parents=True)
+    for photo in (PHOTOS / "dog.jpg", asked.photo):
+        shutil.copy(photo, inputs)
+    out = asked.folder / "out"
+    predict_folder(asked.model, inputs, asked.supports, out, formats=("mask",))
+    with PIL.Image.open(out / f"{asked.photo.name}.mask.png") as mask:
+        return journal(out)[asked.photo.name], np.array(mask)
+
+
+def journal(out: Path) -> dict[str, dict[str, bool]]:
+    """A photo's name -> the presences that the journal has."""
+    lines = [json.loads(line) for line in (out / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {Path(line["path"]).name: line["presence"] for line in lines if "path" in line and line.get("presence")}
+
+
+def supervision(asked: Asked) -> Answer:
+    pytest.importorskip("supervision", reason="the detections are its own")
+    prediction = asked.model.predict(asked.photo, asked.supports)
+    detections = prediction.to_supervision()
+    mask = np.zeros(prediction.mask.shape, dtype=np.uint8)
+    for number, area in zip(detections.class_id, detections.mask, strict=True):
+        mask[area] = number + 1
+    return prediction.present, mask
+
+
+# ---- The page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page(model32: FewShotSegmenter, exported, tmp_path_factory) -> Iterator[Any]:
+    """A server of the page whose workspace holds the shots of ``exported``, as a person marks them, and the photos."""
+    pytest.importorskip("starlette", reason="the page is an extra")
+    pytest.importorskip("httpx", reason="it is asked with httpx")
+    from app_server import running
+
+    root = tmp_path_factory.mktemp("page") / "pets"
+    shots = {"cat": ("cat_support", "cat_query"), "person": ("person_support",), "coffee": ("coffee",)}
+    for name, stems in shots.items():
+        (root / "supports" / name).mkdir(parents=True)
+        for stem in stems:
+            for file in (f"{stem}.jpg", f"{stem}_mask.png"):
+                if name != "coffee" or not file.endswith(".png"):
+                    shutil.copy(PHOTOS / file, root / "supports" / name)
+    with running(root, model32) as server, server.client() as client:
+        client.patch("/api/settings", json={"calibrate": False}).raise_for_status()
+        for photo in QUERIES:
+            client.post("/api/photos", params={"name": photo}, content=(PHOTOS / photo).read_bytes()).raise_for_status()
+        server.settled(client)
+        yield server
+
+
+def the_page(asked: Asked) -> Answer:
+    server = asked.fixture("page")
+    with server.client() as client:
+        photos = client.get("/api/workspace").raise_for_status().json()["photos"]
+    answer = next(photo["answer"] for photo in photos if photo["name"] == asked.photo.name)
+    with PIL.Image.open(server.root / "answers" / f"{asked.photo.name}.mask.png") as image:
+        found = np.array(image)
+    mask = np.zeros_like(found)
+    for number, name in enumerate(answer["names"], start=1):  # the page's order is the alphabet's
+        mask[found == number] = asked.supports.names.index(name) + 1
+    present = dict(zip(answer["names"], answer["present"], strict=True))
+    return {name: present[name] for name in asked.supports.names}, mask
+
+
+def label_studio(asked: Asked) -> Answer:
+    labels = [f'{{}} value="{name}"/>' for name in asked.supports.names]
+    brush, choices = ("".join(label.format(f"<{tag}") for label in labels) for tag in ("Label", "Choice"))
+    config = (
+        f'<View><Image name="photo" value="$image"/><BrushLabels name="tag" toName="photo">{brush}</BrushLabels>'
+        f'<Choices name="there" toName="photo" choice="multiple">{choices}</Choices></View>'
+    )
+    photo = "data:image/jpeg;base64," + base64.b64encode(asked.photo.read_bytes()).decode()
+    question = {"tasks": [{"id": 1, "data": {"image": photo}}], "label_config": config}
+    with asked.fixture("page").client() as client:
+        (result,) = client.post("/predict", json=question).raise_for_status().json()["results"]
+    shape = read_image(asked.photo).shape[:2]
+    mask, there = np.zeros(shape, dtype=np.uint8), []
+    for region in result["result"]:
+        if region["type"] == "brushlabels":
+            area = decode_brush(region["value"]["rle"]).reshape(*shape, 4)[:, :, 3] > 0
+            mask[area] = asked.supports.names.index(region["value"]["brushlabels"][0]) + 1
+        else:
+            there = region["value"]["choices"]
+    return {name: name in there for name in asked.supports.names}, mask
+
+
+# ---- Videos ----------------------------------------------------------------------------------------------------------
+
+
+def clip_of(asked: Asked) -> Path:
+    """A video of two frames without loss, the second of which is the photo."""
+    image = read_image(asked.photo)
+    path = asked.folder.with_suffix(".avi")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 1, image.shape[1::-1])
+    for frame in (255 - image, image):
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def an_open_video(asked: Asked) -> Answer:
+    _, last = asked.model.stream(cv2.VideoCapture(str(clip_of(asked))), asked.supports)
+    return of(last)
+
+
+def a_video(asked: Asked) -> Answer:
+    """Presence is the table's; masks are drawn into the annotated video, and caught on their way there."""
+    drawn = []
+
+    class Recorder(videos._Recorder):
+        def add(self, prediction: Prediction) -> None:
+            drawn.append(prediction.mask)
+            super().add(prediction)
+
+    clip = clip_of(asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(videos, "_Recorder", Recorder)
+        predict_folder(asked.model, clip, asked.supports, asked.folder, fps=1)
+    rows = (asked.folder / f"{clip.name}.presence.csv").read_text(encoding="utf-8").splitlines()[1:]
+    cells = [row.split(",") for row in rows if float(row.split(",")[0]) > 0]
+    pixels = np.bincount(drawn[-1].ravel(), minlength=len(cells) + 1)[1:]
+    assert [int(cell[4]) for cell in cells] == pixels.tolist()
+    return {cell[1]: cell[2] == "true" for cell in cells}, drawn[-1]
+
+
+# ---- Graphs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def program(model32: FewShotSegmenter, exported, tmp_path_factory) -> Any:
+    """The supports of ``exported`` in a program of ``torch.export``."""
+    path = tmp_path_factory.mktemp("program") / "three.pt2"
+    with quiet():
+        export(model32, exported[1], path)
+    return torch.export.load(path).module()
 
 
 def an_onnx_file(asked: Asked) -> Answer:
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime runs ONNX files")
     session = onnxruntime.InferenceSession(str(asked.onnx_file), providers=["CPUExecutionProvider"])
+    return of_a_graph(asked, lambda photos: session.run(None, {"photos": photos}))
+
+
+def a_torch_program(asked: Asked) -> Answer:
+    run = asked.fixture("program")
+    return of_a_graph(asked, lambda photos: [output.numpy() for output in run(torch.from_numpy(photos))])
+
+
+def of_a_graph(asked: Asked, run: Callable[[NDArray[np.uint8]], Any]) -> Answer:
+    """What a graph says of a photo, in the photo's size, reckoned as docs/export.md tells."""
     image = read_image(asked.photo)
     side = asked.model.network.input_side
     resized = PIL.Image.fromarray(image).resize((side, side), PIL.Image.Resampling.BILINEAR)
-    _, present, foreground, _ = session.run(None, {"photos": np.asarray(resized)[None]})
+    _, present, foreground, _ = run(np.array(resized)[None])
     rows, columns = (
         np.maximum(0, 1 - np.abs(np.linspace(0, few - 1, many)[:, None] - np.arange(few)))
         for few, many in zip(foreground.shape[2:], image.shape[:2], strict=True)
@@ -157,7 +316,14 @@ DOORS: dict[str, Callable[[Asked], Answer]] = {
     "bytes": bytes_of_a_file,
     "saved supports": loaded_supports,
     "fscs predict": the_command,
+    "folder": a_folder,
+    "page": the_page,
+    "Label Studio": label_studio,
+    "video": a_video,
+    "cv2.VideoCapture": an_open_video,
     "ONNX": an_onnx_file,
+    "torch.export": a_torch_program,
+    "supervision": supervision,
     "Ray, bytes": ray_column("bytes"),
     "Ray, image": ray_column("image"),
     "Ray, path": ray_column("path"),
@@ -173,17 +339,16 @@ def _loaded_once(model32: FewShotSegmenter, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("photo", QUERIES)
 @pytest.mark.parametrize("door", DOORS)
-def test_every_door_gives_the_answer_of_predict(door, photo, exported, model32, tmp_path):
+def test_every_door_gives_the_answer_of_predict(door, photo, exported, model32, tmp_path, request):
     onnx_file, supports = exported
     expected = model32.predict(PHOTOS / photo, supports)
-    asked = Asked(
-        PHOTOS / photo, model32, supports, onnx_file.with_name("supports.safetensors"), onnx_file, tmp_path / "out"
-    )
+    files = onnx_file.with_name("supports.safetensors"), onnx_file, tmp_path / "out"
+    asked = Asked(PHOTOS / photo, model32, supports, *files, request.getfixturevalue)
     present, mask = DOORS[door](asked)
     assert present == expected.present
     differs = mask != expected.mask
-    # ONNX Runtime sums in another order: pixels where two candidates tie to 1e-4 may fall either way.
-    assert differs.mean() <= (1e-4 if door == "ONNX" else 0)
+    # Graphs sum in another order: pixels where two candidates tie to 1e-4 may fall either way.
+    assert differs.mean() <= (1e-4 if door in ("ONNX", "torch.export") else 0)
 
 
 def test_the_photos_are_not_all_alike(exported, model32):
