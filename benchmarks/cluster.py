@@ -24,7 +24,9 @@ def main(few: int, many: int, counts: tuple[int, ...]) -> None:
 
     The photos are copies of the demo's; the results are masks.
     """
-    ways = {"plain": []} | {f"Ray, actors {count}": ["--engine", "ray", "--actors", str(count)] for count in counts}
+    ways: dict[str, list[str]] = {"plain": []} | {
+        f"Ray, actors {count}": ["--engine", "ray", "--actors", str(count)] for count in counts
+    }
     click.echo(f"{os.cpu_count()} processors")
     click.echo(
         f"| run | {few} photos, s | {many} photos, s | a photo, ms | before and after, s |\n|---|---|---|---|---|"

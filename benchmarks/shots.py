@@ -83,7 +83,9 @@ def main(folders: tuple[Path, ...], listings: tuple[TextIO, ...], shots: int, qu
             rows.append(ask(segmenter, sets, *photos).ravel())
             found = " | ".join(f"{figure:.1f}" for figure in rows[-1])
             click.echo(f"| {folder.name} | {name} | {len(pool)} | {found} |")
-    click.echo(f"| mean | {len(rows)} classes | - | {' | '.join(f'{figure:.1f}' for figure in np.mean(rows, axis=0))} |")
+    click.echo(
+        f"| mean | {len(rows)} classes | - | {' | '.join(f'{figure:.1f}' for figure in np.mean(rows, axis=0))} |"
+    )
 
 
 if __name__ == "__main__":
