@@ -13,7 +13,7 @@ const KEYS = [
   ["Marking", [
     ...TOOLS.map(({ key, label, hint }) => [key.toUpperCase(), `${label}: ${hint.charAt(0).toLowerCase()}${hint.slice(1)}`]),
     ["Arrows, Shift", "move the pointer, faster"], ["Space", "press the pointer, and release it"], ["Enter", "close a polygon"],
-    ["[ ]", "smaller, larger brush; also the wheel"], ["+ − 0", "zoom in, out, whole photo; also Ctrl and the wheel"],
+    ["[ ]", "smaller, larger brush; also the wheel"], ["+ − 0", "zoom in, out, whole photo; also Ctrl and the wheel, or two fingers"],
     ["Z, Shift+Z", "undo, redo"], ["Ctrl+S", "save the example"],
   ]],
 ];

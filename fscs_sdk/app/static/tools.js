@@ -193,12 +193,12 @@ function ring(context, trace) {
 /** Name, key and hint of each tool, in the order of the bar. */
 export const TOOLS = [
   { name: "suggest", key: "s", label: "Suggest", hint: "Draw a box around the object: its outline is suggested" },
-  { name: "brush", key: "b", label: "Brush", hint: "Paint the object; the wheel changes the size" },
+  { name: "brush", key: "b", label: "Brush", hint: "Paint the object; slider or wheel change the size" },
   { name: "eraser", key: "e", label: "Eraser", hint: "Take away what is too much" },
   { name: "polygon", key: "p", label: "Polygon", hint: "Click corner after corner; Enter closes the outline" },
   { name: "box", key: "r", label: "Box", hint: "Mark all of a rectangle" },
   { name: "fill", key: "g", label: "Fill", hint: "Fill a hole, or clear a part" },
-  { name: "pan", key: "h", label: "Move", hint: "Move the photo; Ctrl and the wheel zoom" },
+  { name: "pan", key: "h", label: "Move", hint: "Move the photo; Ctrl and the wheel, or two fingers, zoom" },
 ];
 
 export function makeTools(editor) {
