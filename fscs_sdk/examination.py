@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk.calibration import OFFSETS, Evidence, Presence, fit_presence, mask_offset
+from fscs_sdk.likeness import Look, distance, margin
 from fscs_sdk.model.ifsl import Calibration
+from fscs_sdk.outlines import Moved, best_offset
 from fscs_sdk.spelling import counted
 
 #: A photo (shots first, then negatives) and shots (P',) -> foreground minus background logits of the pairs, (P', h, w).
@@ -182,6 +184,8 @@ class Photos:
         masks: bool (P, side, side), the shots' masks as the photos are, not cropped around small objects.
         marked: (P,), the share of the photo that the mask marks, at its own size.
         pixels: uint8 (P + M, side, side, 3).
+        features: of levels 4 and 3, the shots' maps (P, C_l, h, w) as supports, cropped around small objects.
+        close_masks: bool (P, side, side), the masks that go with the features.
     """
 
     names: tuple[str, ...]
@@ -190,6 +194,12 @@ class Photos:
     masks: NDArray[np.bool_]
     marked: NDArray[np.float64]
     pixels: NDArray[np.uint8]
+    features: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+    close_masks: NDArray[np.bool_]
+
+    def look(self, shot: int, level: int) -> Look:
+        """What a shot shows at level 4 (``level`` 0) or 3 (1)."""
+        return Look.of([maps[shot] for maps in self.features[level]], self.close_masks[shot])
 
     def shots_of(self, way: int) -> list[int]:
         return [int(shot) for shot in np.flatnonzero(self.class_index == way)]
@@ -438,45 +448,75 @@ def _contradict(photos: Photos, one: int, other: int) -> bool:
     return bool((first & second).sum() > smaller / 2) or not smaller
 
 
-#: A shot's odds of being the bad one among its class's: each weight times how far the shot is from the median of the
-#: others (or, where it says so, by itself), against ``_NONE`` that none is. Fitted by ``docs/calibration.md``'s rule.
-_WHOLE, _ALONE, _AREA, _SIZE, _BETTER, _PEAK, _NONE = 6.86, -6.90, -0.78, 0.59, 30.3, -0.46, 3.43
 #: Shares of a photo: a mask above the one marks all of it, one below the other nothing that could be learnt.
 _ALL, _NOTHING = 0.95, 0.0005
 #: A suspect whose class's photos have to be compared is named from this sureness on.
-_NAMED_FROM = 0.65
+_NAMED_FROM = 0.6
+#: A shot's log odds of being bad in one of three ways, against none of its class's shots being so: each number times
+#: what :func:`_signs` says of it. Fitted as ``docs/calibration.md`` tells.
+_WAYS_OF_WRONG: Mapping[str, Mapping[str, float]] = {
+    "mask": {"always": -8.45, "whole": 5.55, "unlike maps": 1.39, "size": 2.10, "finds little": 5.01},
+    "moved": {"always": -4.98, "gain": 0.92, "more gain": 0.75, "size": -0.41, "finds little": 3.33},
+    "another thing": {"always": -0.96, "farther": 4.52, "far": 3.32, "less like": 7.29, "misleads": 50.9},
+}
+#: What the gain of moving a mask counts at least and at most.
+_GAIN = (-3.0, 6.0)
 
 
 def _unlike(photos: Photos, shots: Sequence[int], looked: Mapping[int, _Looked]) -> list[Suspect]:
     """The shot that fits the other masked shots of its class least, if one does not fit; of two nobody can tell."""
-    seen = {shot: looked[shot] for shot in shots if shot in looked and looked[shot].overlaps is not None}
+    masked = {shot for shot in shots if shot in looked and looked[shot].overlaps is not None}
+    seen = {shot: looked[shot] for shot in sorted(masked) if masked & set(looked[shot].others)}
     if len(seen) < 3:
         return []
-    overlaps = {shot: one.overlaps for shot, one in seen.items() if one.overlaps is not None}
-    best = int(np.median(np.sort(list(overlaps.values()), axis=0), axis=0).argmax())
-    sizes = {shot: float(np.log(photos.marked[shot] + 1e-4)) for shot in seen}
-    areas = {shot: float(_log_odds(one.area)) for shot, one in seen.items()}
-    alone = {shot: _as_support(shot, seen, lambda one, at: one.alone[at, best]) for shot in seen}
-    peaks = {shot: _as_support(shot, seen, lambda one, at: one.peaks[at]) for shot in seen}
-    better = {shot: _as_support(shot, seen, lambda one, at: one.without[at] - one.area) for shot in seen}
+    moved = {shot: best_offset(photos.pixels[shot], photos.masks[shot], one.logits) for shot, one in seen.items()}
+    signs = _signs(photos, seen, moved)
     odds = {
-        shot: _WHOLE * (photos.marked[shot] > _ALL)
-        + _ALONE * _apart(alone, shot)
-        + _AREA * _apart(areas, shot)
-        + _SIZE * abs(_apart(sizes, shot))
-        + _BETTER * better[shot]
-        + _PEAK * _apart(peaks, shot)
-        for shot in seen
+        shot: {
+            way: sum(weight * found.get(sign, 1.0) for sign, weight in weights.items())
+            for way, weights in _WAYS_OF_WRONG.items()
+        }
+        for shot, found in signs.items()
     }
-    total = np.exp(_NONE) + sum(np.exp(value) for value in odds.values())
+    summed = {shot: sum(np.exp(sorted(ways.values()))) for shot, ways in odds.items()}
+    total = 1 + sum(sorted(summed.values()))
     suspects = []
-    for shot, value in odds.items():
-        sureness = float(min(0.99, np.exp(value) / total))
+    for shot, value in summed.items():
+        sureness = float(min(0.99, value / total))
         if sureness >= _NAMED_FROM:
             name, number = photos.label(shot)
+            way = max(odds[shot], key=lambda way: odds[shot][way])
             others = [other for other in seen if other != shot]
-            suspects.append(Suspect(name, number, _reason(photos, shot, others, seen), sureness))
+            suspects.append(Suspect(name, number, _reason(photos, shot, others, seen, way, moved[shot]), sureness))
     return suspects
+
+
+def _signs(photos: Photos, seen: Mapping[int, _Looked], moved: Mapping[int, Moved]) -> dict[int, dict[str, float]]:
+    """Of every shot what may tell that it is bad: mostly how far it is from the median of the others."""
+    best = int(np.median(np.sort([one.overlaps for one in seen.values()], axis=0), axis=0).argmax())
+    level4, level3 = ({shot: photos.look(shot, level) for shot in seen} for level in (0, 1))
+    others = {shot: [other for other in one.others if other in seen] for shot, one in seen.items()}
+    far = {shot: distance(level4[shot], [level4[other] for other in others[shot]]) for shot in seen}
+    less = {shot: -margin(level3[shot], [level3[other] for other in others[shot]]) for shot in seen}
+    gains = {shot: float(np.clip(one.gain, *_GAIN)) for shot, one in moved.items()}
+    maps = {shot: -float(_log_odds(one.area)) for shot, one in seen.items()}
+    alone = {shot: -_as_support(shot, seen, lambda one, at: one.alone[at, best]) for shot in seen}
+    sizes = {shot: float(np.log(photos.marked[shot] + 1e-4)) for shot in seen}
+    return {
+        shot: {
+            "whole": float(photos.marked[shot] > _ALL),
+            "unlike maps": _apart(maps, shot),
+            "size": abs(_apart(sizes, shot)),
+            "finds little": _apart(alone, shot),
+            "gain": gains[shot],
+            "more gain": _apart(gains, shot),
+            "far": far[shot],
+            "farther": _apart(far, shot),
+            "less like": _apart(less, shot),
+            "misleads": _as_support(shot, seen, lambda one, at: one.without[at] - one.area),
+        }
+        for shot in seen
+    }
 
 
 def _as_support(shot: int, seen: Mapping[int, _Looked], value: Callable[[_Looked, int], float]) -> float:
@@ -494,18 +534,30 @@ def _log_odds(share: float) -> float:
     return float(np.log(share) - np.log1p(-share))
 
 
-def _reason(photos: Photos, shot: int, others: Sequence[int], seen: Mapping[int, _Looked]) -> str:
+def _reason(
+    photos: Photos, shot: int, others: Sequence[int], seen: Mapping[int, _Looked], way: str, moved: Moved
+) -> str:
     share, usual = float(photos.marked[shot]), float(np.median(photos.marked[list(others)]))
-    peak, peaks = seen[shot].logits.max(), [seen[other].logits.max() for other in others]
     if share > _ALL and usual < _ALL:
         return "marks the whole photo, the others an object"
-    if seen[shot].area < 0.35:
-        return "seems to be inverted: the others find the class outside the mask"
     if share < usual / 20:
         return f"marks {100 * share:.2g} % of the photo, the others {100 * usual:.2g} %"
-    if peak < min(peaks):
-        return "is unlike the others: they do not find the class in it"
+    if way == "moved":
+        return f"has a mask that seems to be moved: it fits the photo better {_in_words(moved)}"
+    if seen[shot].area < 0.35 and (way == "mask" or share > 0.5):
+        return "seems to be inverted: the others find the class outside the mask"
+    if way == "another thing":
+        return "is unlike the others: what it marks looks like another thing"
     return "has a mask that does not follow what the others find"
+
+
+def _in_words(moved: Moved) -> str:
+    steps = [
+        (abs(moved.right), "of the width to the right" if moved.right > 0 else "of the width to the left"),
+        (abs(moved.down), "of the height down" if moved.down > 0 else "of the height up"),
+    ]
+    said = [f"{100 * length:.0f} % {where}" for length, where in steps if length >= 0.01]
+    return " and ".join(said) or "nearby"
 
 
 def _with_claim(suspect: Suspect, claimed_by: str | None) -> Suspect:

@@ -350,6 +350,8 @@ class FewShotSegmenter:
             masks=np.stack([one.whole_mask for one in read]),
             marked=np.array([one.marked for one in read]),
             pixels=np.stack(wholes),
+            features=(encoded.features[0], encoded.features[1]),
+            close_masks=encoded.masks.numpy(),
         )
         examination, settings = examine(
             photos, ask, delta=self.network.threshold, negatives_per_class=negatives_per_class, progress=progress

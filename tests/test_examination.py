@@ -30,6 +30,9 @@ def scene(seed, place, colour=255, side=SIDE):
 
 def photos(masks, pixels, class_index, tagged=None, names=("dog", "cat")):
     count = len(class_index)
+    colours = torch.nn.functional.adaptive_avg_pool2d(
+        torch.from_numpy(np.stack(pixels[:count])).permute(0, 3, 1, 2) / 255, 6
+    )
     return Photos(
         names=names[: max(class_index) + 1],
         class_index=np.array(class_index),
@@ -37,6 +40,8 @@ def photos(masks, pixels, class_index, tagged=None, names=("dog", "cat")):
         masks=np.stack(masks[:count]),
         marked=np.array([mask.mean() for mask in masks[:count]]),
         pixels=np.stack(pixels),
+        features=((colours,), (colours,)),
+        close_masks=np.stack(masks[:count]),
     )
 
 
@@ -75,7 +80,7 @@ def world(shots=(5, 5), negatives=2):
 def with_mask(given, answers, shot, mask):
     masks, marked = given.masks.copy(), given.marked.copy()
     masks[shot], marked[shot] = mask, mask.mean()
-    changed = dataclasses.replace(given, masks=masks, marked=marked)
+    changed = dataclasses.replace(given, masks=masks, marked=marked, close_masks=masks)
     return changed, World(answers.kinds, answers.truths, [*masks, *answers.given[len(masks) :]])
 
 
@@ -153,6 +158,37 @@ def test_a_bad_mask_is_named_first_with_a_reason(shot, change, words):
     assert not [other for other in examination.suspects if (other.name, other.shot) != ("dog", shot + 1)]
     # It sets nothing: the other four decide.
     assert examination.classes[0].positives == 4
+
+
+def test_a_moved_mask_is_named_and_where_it_belongs_even_where_nobody_finds_anything():
+    given, _ = world(negatives=0)
+
+    def nothing(photo, shots):
+        return torch.randn(len(shots), SIDE, SIDE, generator=torch.Generator().manual_seed(photo)) - 3
+
+    assert examine(given, nothing, delta=0.6)[0].suspects == ()
+    shot = 1  # the box stands at row 5, column 7
+    bad, _ = with_mask(given, World([0] * 10, [], []), shot, np.roll(given.masks[shot], (4, 4), (0, 1)))
+    first, *others = examine(bad, nothing, delta=0.6)[0].suspects
+    assert (first.name, first.shot, others) == ("dog", shot + 1, [])
+    assert "moved: it fits the photo better 17 % of the width to the left and 17 % of the height up" in first.reason
+
+
+def test_another_thing_is_named_by_its_features_where_the_maps_do_not_tell():
+    given, answers = world((5,), negatives=0)
+
+    def looking(kinds):
+        """Channel 0 around the boxes, channel 1 or 2 in them."""
+        maps = torch.zeros(5, 3, SIDE, SIDE)
+        for shot, kind in enumerate(kinds):
+            inside = torch.from_numpy(given.masks[shot])
+            maps[shot, 0], maps[shot, kind] = (~inside).float(), inside.float()
+        return dataclasses.replace(given, features=((maps,), (maps,)))
+
+    assert examine(looking([1, 1, 1, 1, 1]), answers, delta=0.6)[0].suspects == ()
+    (one,) = examine(looking([1, 1, 1, 2, 1]), answers, delta=0.6)[0].suspects
+    assert (one.name, one.shot) == ("dog", 4)
+    assert "looks like another thing" in one.reason
 
 
 def test_a_photo_of_another_class_is_named_and_so_is_the_class():

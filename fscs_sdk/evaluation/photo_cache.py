@@ -74,6 +74,8 @@ class EncodedPhotos:
             masks=np.stack([np.ones_like(mask) if self.weak else mask for mask in masks]),
             marked=np.array([1.0 if self.weak else (self.labels(p) == number).mean() for p, number in asked]),
             pixels=np.stack([self.small(photo) for photo in names]),
+            features=(supports.features[0], supports.features[1]),
+            close_masks=supports.masks.numpy(),
         )
 
         def ask(photo: int, shots: Sequence[int]) -> Tensor:

@@ -1,0 +1,58 @@
+"""How alike what shots mark is, on made-up features."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fscs_sdk.likeness import Look, distance, margin
+
+RED, BLUE, WALL = np.eye(3, dtype=np.float32)
+
+
+def look(thing, place=slice(2, 5), elsewhere=WALL, given_mask=None):
+    """A photo of a thing at a place, something else around it."""
+    maps = np.tile(elsewhere[:, None, None], (1, 8, 8)).astype(np.float32)
+    maps[:, place, place] = thing[:, None, None]
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[4 * place.start : 4 * place.stop, 4 * place.start : 4 * place.stop] = True
+    levels = [torch.from_numpy(maps), 3 * torch.from_numpy(np.concatenate([maps, maps]))]
+    return Look.of(levels, mask if given_mask is None else given_mask(mask))
+
+
+def test_what_looks_alike_is_near_and_another_thing_is_far():
+    reds = [look(RED, slice(first, first + 3)) for first in (0, 2, 4)]
+    assert distance(reds[0], reds[1:]) == pytest.approx(np.log(1e-3), abs=0.1)
+    assert distance(look(BLUE), reds) == pytest.approx(0, abs=1e-6)
+    assert distance(look(RED, given_mask=np.logical_not), reds) > -1
+
+
+def test_the_margin_is_of_the_marked_over_the_likest_place_beside_it():
+    reds = [look(RED), look(RED, slice(4, 7))]
+    assert margin(look(RED), reds) == pytest.approx(1, abs=1e-5)
+    assert margin(look(BLUE), reds) == pytest.approx(0, abs=1e-5)
+    assert margin(look(WALL), reds) == pytest.approx(-1, abs=1e-5)  # it marks what the others leave out
+    assert margin(look(RED), [look(RED, given_mask=np.ones_like)]) == 0  # nothing is beside it
+
+
+def test_lengths_of_features_do_not_matter():
+    reds = [look(RED), look(5 * RED, elsewhere=0.1 * WALL)]
+    assert distance(look(0.2 * RED), reds) == pytest.approx(distance(look(RED), reds), abs=1e-3)
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(st.permutations(range(4)), st.integers(0, 5))
+def test_the_order_of_the_others_does_not_matter(order, seed):
+    draw = np.random.default_rng(seed)
+    one, *others = (
+        Look.of([torch.from_numpy(draw.normal(size=(7, 6, 6))).float()], draw.random((24, 24)) > 0.7) for _ in range(5)
+    )
+    again = [others[number] for number in order]
+    assert distance(one, again) == distance(one, others)
+    assert margin(one, again) == margin(one, others)
+
+
+def test_an_empty_mask_and_features_of_nothing_stay_finite():
+    nothing = Look.of([torch.zeros(5, 4, 4)], np.zeros((16, 16), dtype=bool))
+    assert np.isfinite([distance(nothing, [nothing, nothing]), margin(nothing, [nothing])]).all()
