@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from fscs_sdk.cli.errors import explain
+from fscs_sdk.cli.interruption import EXIT_INTERRUPTED
 
 #: How a shell's completion script asks for suggestions.
 COMPLETE_VARIABLE = "_FSCS_COMPLETE"
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+EXIT_FAILED = 1
 
 
 class FscsGroup(click.Group):

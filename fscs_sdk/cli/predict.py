@@ -1,9 +1,7 @@
 """``fscs predict``."""
 
 import contextlib
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from fscs_sdk.cli.interruption import resumable
 from fscs_sdk.cli.options import (
     SupportOptions,
     edges_option,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from fscs_sdk.integrations.ray_folder import RayAnswers
     from fscs_sdk.model.ifsl import ProtocolName
 
-EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
+EXIT_FAILED = 1
 #: Failures that are named on the terminal; the journal has all.
 SHOWN = 10
 
@@ -166,7 +165,7 @@ def predict(
             )
         _show_plan(plan, as_json=as_json)
         return
-    with _interrupted(context), _progress_bar() as progress, _photos_remarked_on(), misuse():
+    with resumable(context), _progress_bar() as progress, _photos_remarked_on(), misuse():
         summary = predict_folder(
             segmenter,
             given,
@@ -202,29 +201,6 @@ def _answering(
     if (address, actors, gpus) != (None, None, None):
         raise click.UsageError("--address, --actors and --gpus belong to '--engine ray'")
     return None
-
-
-@contextlib.contextmanager
-def _interrupted(context: click.Context) -> Iterator[None]:
-    """SIGTERM ends a run like Ctrl-C: the files that are begun are finished."""
-    terminated = False
-
-    def terminate(number: int, frame: object) -> None:
-        nonlocal terminated
-        terminated = True
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("fscs: interrupted; the same command goes on from here", err=True)
-        context.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
