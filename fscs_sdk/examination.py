@@ -455,9 +455,9 @@ _NAMED_FROM = 0.6
 #: A shot's log odds of being bad in one of three ways, against none of its class's shots being so: each number times
 #: what :func:`_signs` says of it. Fitted as ``docs/calibration.md`` tells.
 _WAYS_OF_WRONG: Mapping[str, Mapping[str, float]] = {
-    "mask": {"always": -8.45, "whole": 5.55, "unlike maps": 1.39, "size": 2.10, "finds little": 5.01},
-    "moved": {"always": -4.98, "gain": 0.92, "more gain": 0.75, "size": -0.41, "finds little": 3.33},
-    "another thing": {"always": -0.96, "farther": 4.52, "far": 3.32, "less like": 7.29, "misleads": 50.9},
+    "mask": {"always": -8.18, "whole": 5.45, "unlike maps": 1.35, "size": 2.17, "finds little": 4.25, "misleads": 35.6},
+    "moved": {"always": -4.66, "gain": 0.95, "more gain": 0.81, "size": -0.48, "finds little": 2.22, "misleads": 61.5},
+    "another thing": {"always": -0.53, "farther": 4.50, "far": 3.36, "less like": 6.41, "misleads": 39.2},
 }
 #: What the gain of moving a mask counts at least and at most.
 _GAIN = (-3.0, 6.0)
