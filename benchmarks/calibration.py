@@ -17,7 +17,9 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fscs_sdk import FewShotSegmenter, Shot
 from fscs_sdk.evaluation.benchmark import Settings, episode_target, pairs_of
@@ -25,6 +27,10 @@ from fscs_sdk.evaluation.datasets.domains import MINIMUM_PHOTOS, Domains
 from fscs_sdk.evaluation.episodes import Episode
 from fscs_sdk.evaluation.metrics import IGNORED
 from fscs_sdk.evaluation.photo_cache import EncodedPhotos
+from fscs_sdk.examination import Photos, Suspect, examine
+from fscs_sdk.images import resize_image, resize_mask
+from fscs_sdk.segmenter import EncodedQuery
+from fscs_sdk.supports import SupportSet
 
 #: Queries that are asked of one set of supports: half of them with the class where there are so many.
 QUERIES = 8
@@ -88,40 +94,97 @@ BAD: dict[str, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
 }
 
 
+class Examined:
+    """Shots that are examined again and again, some of them bad: what each finds in another's photo is asked once."""
+
+    def __init__(self, model: FewShotSegmenter) -> None:
+        self.model = model
+        self.shots: list[tuple[Shot, SupportSet, EncodedQuery]] = []
+        self.found: dict[tuple[int, int], Tensor] = {}
+
+    def add(self, shot: Shot) -> int:
+        """A shot's number; a photo that is known from another shot does not pass as a query again."""
+        known = next((query for other, _, query in self.shots if other.image is shot.image), None)
+        query = known or self.model.encode_query(np.asarray(shot.image))
+        self.shots.append((shot, self.model.encode({"class": shot}), query))
+        return len(self.shots) - 1
+
+    def suspects(self, chosen: Sequence[int]) -> tuple[Suspect, ...]:
+        """Of these shots, given for one class; as ``FewShotSegmenter.examine`` finds them."""
+        side, delta = self.model.network.input_side, self.model.network.threshold
+        shots, encoded, _ = zip(*(self.shots[number] for number in chosen), strict=True)
+        masks = [np.asarray(shot.mask) for shot in shots]
+        level4, level3 = (
+            tuple(torch.cat(maps) for maps in zip(*(one.features[level] for one in encoded), strict=True))
+            for level in (0, 1)
+        )
+        photos = Photos(
+            names=("class",),
+            class_index=np.zeros(len(chosen), dtype=np.int64),
+            tagged=np.zeros(len(chosen), dtype=bool),
+            masks=np.stack([resize_mask(mask, side) for mask in masks]),
+            marked=np.array([mask.mean() for mask in masks]),
+            pixels=np.stack([resize_image(np.asarray(shot.image), side) for shot in shots]),
+            features=(level4, level3),
+            close_masks=torch.cat([one.masks for one in encoded]).numpy(),
+        )
+
+        def ask(photo: int, others: Sequence[int]) -> Tensor:
+            return torch.stack([self.ask(chosen[photo], chosen[other]) for other in others])
+
+        return examine(photos, ask, delta=delta)[0].suspects
+
+    def ask(self, photo: int, shot: int) -> Tensor:
+        first = next(n for n, (other, _, _) in enumerate(self.shots) if other.image is self.shots[photo][0].image)
+        if (first, shot) not in self.found:
+            self.found[first, shot] = self.model.ask(self.shots[photo][2], self.shots[shot][1], [0])[0]
+        return self.found[first, shot]
+
+
 def measure_suspects(measuring: Measuring, trials: int) -> dict[str, Any]:
     """Five shots, one of them bad: how often is it the first suspect? And of five good ones, is any suspected?"""
     found: dict[str, list[bool]] = {kind: [] for kind in (*BAD, "another class", "five good")}
+    by_set: dict[str, dict[str, list[bool]]] = {}
     named: list[str] = []
     for (fold, number), trial in itertools.product(list(measuring.classes()), range(trials)):
         chosen = measuring.of_class(fold, number, f"suspects {trial}")[:5]
         shots = [measuring.shot(photo, number) for photo in chosen]
-        place = trial % 5
+        place, name = trial % 5, measuring.dataset.names[number]
+        examined = Examined(measuring.model)
+        good = [examined.add(shot) for shot in shots]
         for kind in found:
-            planted = list(shots)
-            if kind in BAD:
-                planted[place] = replace(shots[place], mask=BAD[kind](np.asarray(shots[place].mask)))
-            elif kind == "another class":
-                other = stranger(measuring, fold, number, trial)
-                if other is None:
-                    continue
-                planted[place] = other
-            suspects = measuring.model.examine({"class": planted}).suspects
             if kind == "five good":
-                found[kind].append(bool(suspects))
-                name = measuring.dataset.names[number]
+                suspects = examined.suspects(good)
                 named += [f"{name}: {chosen[one.shot - 1]} {one.reason} ({one.sureness:.2f})" for one in suspects]
+                right = bool(suspects)
             else:
-                found[kind].append(bool(suspects) and suspects[0].shot == place + 1)
-    shares = {kind: round(100 * float(np.mean(values)), 1) for kind, values in found.items()}
-    bad = [value for kind, values in found.items() if kind != "five good" for value in values]
+                bad = (
+                    replace(shots[place], mask=BAD[kind](np.asarray(shots[place].mask)))
+                    if kind in BAD
+                    else stranger(measuring, fold, number, trial)
+                )
+                if bad is None:
+                    continue
+                suspects = examined.suspects([*good[:place], examined.add(bad), *good[place + 1 :]])
+                right = bool(suspects) and suspects[0].shot == place + 1
+            found[kind].append(right)
+            by_set.setdefault(name.partition("/")[0], {}).setdefault(kind, []).append(right)
+    shares = {kind: _share(values) for kind, values in found.items()}
     return {
         "classes": len(found["five good"]) // trials,
-        "trials": len(bad),
-        "named first, %": {**{kind: share for kind, share in shares.items() if kind != "five good"}},
-        "named first, all, %": round(100 * float(np.mean(bad)), 1),
+        "trials": sum(len(values) for kind, values in found.items() if kind != "five good"),
+        "named first, %": {kind: share for kind, share in shares.items() if kind != "five good"},
+        "named first, all, %": _share(
+            [right for kind, values in found.items() if kind != "five good" for right in values]
+        ),
         "five good, something suspected, %": shares["five good"],
         "suspected among good ones": named,
+        "by set": {called: {kind: _share(values) for kind, values in one.items()} for called, one in by_set.items()},
     }
+
+
+def _share(values: Sequence[bool]) -> float | None:
+    return round(100 * float(np.mean(values)), 1) if values else None
 
 
 def stranger(measuring: Measuring, fold: int, number: int, trial: int) -> Shot | None:

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks.calibration import BAD, _error, main
-from fscs_sdk import FewShotSegmenter
+from benchmarks.calibration import BAD, Examined, _error, main
+from fscs_sdk import FewShotSegmenter, Shot
 from test_examination import scene
 from test_segmenter import toy
 
@@ -57,6 +57,21 @@ def test_bad_references_are_planted_in_every_class(sets: Path) -> None:
     assert report["trials"] == 3 * len(BAD) + 2  # the single class has no photo without it
     assert set(report["named first, %"]) == {*BAD, "another class"}
     assert report["named first, %"]["inverted"] == report["named first, %"]["whole photo"] == 100
+    assert set(report["by set"]) == {"two", "single"}
+
+
+@pytest.mark.filterwarnings("ignore::fscs_sdk.images.ImageWarning")
+def test_what_is_remembered_of_pairs_changes_no_suspect() -> None:
+    model, examined = toy(), Examined(toy())
+    shots = [Shot(*scene(number, ((number * 5) % 15, (number * 7) % 15), COLOURS[1])) for number in range(5)]
+    bad = [Shot(shots[1].image, ~np.asarray(shots[1].mask)), Shot(*scene(9, (3, 3), COLOURS[2]))]
+    good = [examined.add(shot) for shot in shots]
+    for one in bad:
+        planted = [shots[0], one, *shots[2:]]
+        numbers = [good[0], examined.add(one), *good[2:]]
+        assert examined.suspects(numbers) == model.examine({"class": planted}).suspects
+    assert model.examine({"class": [shots[0], bad[0], *shots[2:]]}).suspects
+    assert len(examined.found) == 4 * 3 + 2 * 8
 
 
 def test_scores_and_masks_are_compared_before_and_after(sets: Path) -> None:
