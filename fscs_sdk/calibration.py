@@ -27,6 +27,8 @@ SPREAD, SPREAD_WORTH = 1.2, 4.0
 UNMARKED, UNMARKED_WORTH = 0.1, 10.0
 #: Named negatives that halve what the photos of other classes count.
 HALVING = 5
+#: Photos with the class that it takes to lower the model's own cut.
+FEWEST = 2
 #: The peak away from the mask, in a photo that shows the class, is lower than one in a photo without it, and says less.
 OUTSIDE_SHIFT, OUTSIDE_WEIGHT = 0.7, 0.15
 #: What an offset costs: half of it squared, in IoU, shared among the shots.
@@ -70,6 +72,7 @@ class Presence:
         spread: standard deviation of a photo's peak around its group's mean.
         spread_worth: how many photos say so.
         unmarked: the share of other classes' photos that show the class.
+        lowest: the cut is this at least.
     """
 
     means: Values
@@ -77,6 +80,7 @@ class Presence:
     spread: float
     spread_worth: float
     unmarked: float
+    lowest: float
 
     @property
     def spreads(self) -> Values:
@@ -92,7 +96,7 @@ class Presence:
     def cut(self) -> float:
         """The peak that is equally far from both groups, in their spreads."""
         shown, absent = self.spreads
-        return float((self.means[0] * absent + self.means[1] * shown) / (shown + absent))
+        return max(self.lowest, float((self.means[0] * absent + self.means[1] * shown) / (shown + absent)))
 
     @property
     def slope(self) -> float:
@@ -126,7 +130,8 @@ def fit_presence(evidence: Evidence, delta: float) -> Presence:
 
     Photos of other classes are weighed by how probably they are without the class, which is found together with the
     rest in a fixed number of steps (expectation maximisation); those that the caller named count in full. The result
-    does not depend on the order of the photos.
+    does not depend on the order of the photos. Where fewer than two photos show the class, nothing lowers the model's
+    own cut: that the class is found weakly in photos without it does not say how surely it is found where it is.
 
     Args:
         delta: the model's own threshold in (0, 1), eq. 2.
@@ -138,6 +143,7 @@ def fit_presence(evidence: Evidence, delta: float) -> Presence:
     expected = _logit(delta) + np.array([GAP / 2, -GAP / 2])
     alike = MIDDLE_SPREAD**2 - GAP_SPREAD**2 / 4
     precision = np.linalg.inv(np.array([[0, alike], [alike, 0]]) + (MIDDLE_SPREAD**2 + GAP_SPREAD**2 / 4) * np.eye(2))
+    lowest = _logit(delta) if len(own) < FEWEST else -np.inf
     spread, unmarked, without = SPREAD, UNMARKED, np.ones(len(foreign))
     for _ in range(STEPS):
         weights = np.concatenate([worth * without, fixed])
@@ -147,7 +153,7 @@ def fit_presence(evidence: Evidence, delta: float) -> Presence:
         squares = np.square(own - means[0]).sum() + (weights * np.square(absent - means[1])).sum()
         spread_worth = SPREAD_WORTH + len(own) + weights.sum()
         spread = sqrt((squares + SPREAD_WORTH * SPREAD**2) / spread_worth)
-        found = Presence(means, covariance, spread, float(spread_worth), float(unmarked))
+        found = Presence(means, covariance, spread, float(spread_worth), float(unmarked), lowest)
         without = 1 - found.shows(foreign)
         unmarked = ((1 - without).sum() + UNMARKED * UNMARKED_WORTH) / (len(foreign) + UNMARKED_WORTH)
     return found

@@ -49,6 +49,23 @@ def test_the_cut_goes_from_the_models_own_towards_the_evidence_as_it_grows(count
     assert cuts[2] == pytest.approx(4.5, abs=0.2)
 
 
+@quick
+@given(peaks, peaks, peaks, st.lists(st.floats(-30, 30), max_size=1).map(np.array), st.floats(0.05, 0.95))
+def test_without_two_photos_of_a_class_nothing_makes_it_present_that_the_model_calls_absent(
+    outside, foreign, named, own, delta
+):
+    """One example and one negative once made a dog a cat: a score of 0.39 became 0.78."""
+    found = fit_presence(Evidence(own=own, outside=outside, foreign=foreign, named=named), delta)
+    assert found.cut >= logit(delta) - 1e-12
+    for score in (0.1 * delta, 0.6 * delta, delta - 1e-6):
+        assert 1 / (1 + math.exp(-min(50.0, max(-50.0, found.slope * (logit(score) - found.cut))))) < 0.5
+
+
+def test_one_negative_that_is_found_raises_the_cut():
+    assert fit_presence(Evidence(named=np.array([2.5])), 0.6).cut > logit(0.6) + 0.5
+    assert fit_presence(Evidence(named=np.array([-6.0])), 0.6).cut == pytest.approx(logit(0.6))
+
+
 def test_two_odd_shots_leave_the_cut_where_good_negatives_are_still_told_apart():
     """Nothing that two photos say makes presence worse than chance: what lies above all negatives stays present."""
     for odd in (-8.0, 12.0):
