@@ -271,9 +271,9 @@ def test_maps_are_brought_to_size_as_torch_does(seed: int, height: int, width: i
 
 
 def test_more_classes_than_a_byte_holds_have_wider_masks() -> None:
-    answer = infer([logits_of([[0.1]])] * 299 + [logits_of([[0.9]])], (2, 3), halves(300))
+    answer = infer([logits_of([[0.1]])] * 255 + [logits_of([[0.9]])], (2, 3), halves(256))
     assert answer.mask.dtype == torch.int32
-    assert answer.mask.tolist() == [[300] * 3] * 2
+    assert answer.mask.tolist() == [[256] * 3] * 2
     assert infer([logits_of([[0.9]])] * 255, (2, 3), halves(255)).mask.dtype == torch.uint8
 
 
@@ -441,6 +441,13 @@ def test_calibrated_equation_3_is_the_mean_over_the_classes_that_are_present(see
     expected = 1 - shown.mean(dim=0) if len(shown) else torch.ones(6, 7)
     torch.testing.assert_close(answer.background, expected)
     torch.testing.assert_close(answer.foreground, infer(logits, (6, 7), halves(ways)).foreground)
+
+
+def test_a_class_that_just_reaches_its_threshold_counts_for_the_background() -> None:
+    answer = infer([torch.zeros(1, 2, 1, 1)], (1, 1), halves(1), calibration=calibration([0.0], [0.0], [1.0]))
+    assert (answer.scores.tolist(), answer.present.tolist()) == ([0.5], [True])
+    assert answer.background.tolist() == [[0.5]]
+    assert answer.mask.tolist() == [[1]]
 
 
 def test_nothing_present_is_all_background() -> None:
