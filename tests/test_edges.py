@@ -82,16 +82,24 @@ def test_the_inverse_is_the_inverse() -> None:
     torch.testing.assert_close(edges._inverse(matrices), torch.linalg.inv(matrices))
 
 
-def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eqs. 11 and 12 of the guided filter, one window at a time."""
+@pytest.mark.parametrize("all_count", [True, False])
+def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest.MonkeyPatch, all_count: bool) -> None:
+    """Eqs. 11 and 12 of the guided filter, one window at a time, weighted by how much the colours explain in it."""
     rng = np.random.default_rng(2)
     photo = torch.from_numpy(rng.integers(0, 256, (edges.GRID, edges.GRID, 3), dtype=np.uint8))
     values = torch.rand(edges.GRID, edges.GRID, generator=torch.Generator().manual_seed(3))
+    values = 0.4 * values + 0.6 * photo[..., 0] / 255
     radius = 3
-    monkeypatch.setattr(edges, "_radius", lambda _: radius)
+    if all_count:
+        monkeypatch.setattr(edges, "SOME", -2)
+        monkeypatch.setattr(edges, "MUCH", -1)
+    else:
+        monkeypatch.setattr(edges, "SOME", 0.6)
+        monkeypatch.setattr(edges, "MUCH", 0.9)
+    monkeypatch.setattr(edges, "_radius", lambda _: torch.tensor(radius))
     slope = 255 * edges.Edges(photo, values[None])._coefficients[0]
     colours = photo.permute(2, 0, 1).double() / 255
-    expected = []
+    expected, weights = [], []
     for row in range(97, 104):
         for column in range(47, 54):  # the windows that hold (100, 50)
             window = (slice(row - radius, row + radius + 1), slice(column - radius, column + radius + 1))
@@ -99,8 +107,20 @@ def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest
             y = values[window].double().flatten()
             centred = x - x.mean(dim=1, keepdim=True)
             covariance = centred @ centred.T / x.shape[1] + edges.EPSILON * torch.eye(3)
-            expected.append(torch.linalg.solve(covariance, centred @ (y - y.mean()) / x.shape[1]))
+            a = torch.linalg.solve(covariance, centred @ (y - y.mean()) / x.shape[1])
+            explained = (a @ centred) @ (y - y.mean()) / x.shape[1] / y.var(unbiased=False)
+            weight = 1.0 if all_count else float(((explained - 0.6) / 0.3).clamp(0, 1))
+            weights.append(weight)
+            expected.append(weight * a)
+    assert all_count or min(weights) < max(weights) < 1
     torch.testing.assert_close(slope[:3, 100, 50].double(), torch.stack(expected).mean(dim=0), atol=1e-3, rtol=1e-3)
+
+
+def test_a_map_that_the_colours_do_not_explain_stays_as_it_is() -> None:
+    photo = torch.randint(0, 256, (384, 384, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    plane = blurred_step(72, 0.5)
+    plain = Maps(plane[None], (384, 384)).probabilities()[0][0]
+    torch.testing.assert_close(follow(photo, plane), plain, atol=2e-3, rtol=0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -135,6 +155,15 @@ def test_a_map_does_not_depend_on_the_other_classes() -> None:
     together = Maps(planes, (200, 310), photo=photo).probabilities()[0]
     for plane, found in zip(planes, together, strict=True):
         assert torch.equal(follow(photo, plane), found)
+
+
+def test_nobody_waits_for_a_device() -> None:
+    """Where values cannot be read at all, nothing asks for one."""
+    photo, planes = torch.zeros(200, 700, 3, dtype=torch.uint8, device="meta"), torch.zeros(3, 40, 40, device="meta")
+    found = Maps(planes, (200, 700), photo=photo)
+    foreground, background = found.probabilities()
+    assert foreground.shape == (3, 200, 700)
+    assert background.shape == found.mask(torch.ones(3, dtype=torch.bool, device="meta")).shape == (200, 700)
 
 
 def overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

@@ -385,6 +385,20 @@ def test_the_command_writes_goes_on_and_refuses_another_setting(data: Path, tmp_
     assert "holds an evaluation with episodes 2, this one has 3" in output
 
 
+def test_edges_change_masks_alone_and_are_not_mixed_with_the_papers(data: Path, tmp_path: Path) -> None:
+    arguments = ("--benchmark", "folder", "--data", str(data), "--no-baselines", "--episodes", "2", "--json")
+    out = ("--out", str(tmp_path / "out"))
+    (code, plain), (_, followed) = run(*arguments, *out), run(*arguments, "--edges")
+    assert code == 0, plain
+    (plainly,), (following,) = json.loads(plain), json.loads(followed)
+    assert following["exact_ratio"] == plainly["exact_ratio"]
+    assert following["mean_iou"] != plainly["mean_iou"]
+    assert "edges" not in json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
+    code, refused = run(*arguments, *out, "--edges")
+    assert code == 1
+    assert "this one has edges True" in refused or "edges" in refused
+
+
 def test_several_models_share_a_table_under_different_names(data: Path) -> None:
     copy = str(Path(fscs_sdk.__file__).parent / "assets" / "asnet-mini")
     arguments = ("--benchmark", "folder", "--data", str(data), "--no-baselines", "--episodes", "1", "--json")
@@ -409,6 +423,7 @@ def test_several_models_share_a_table_under_different_names(data: Path) -> None:
         (("--threshold", "2"), 2, "--threshold"),
         (("--fold", "3"), 1, "no fold 3; it has 1"),
         (("--shots", "9", "--no-baselines"), 1, "too few for shots=9"),
+        (("--edges", "--protocol", "authors"), 2, "--edges is for the protocol paper"),
         (("--benchmark", "pascal-5i"), 1, "no folder JPEGImages"),
         (("--splits", "DATA/images"), 1, "has no val/fold<k>.txt"),
     ],

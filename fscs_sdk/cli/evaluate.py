@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     help="Training-free ones on the first model's backbone.  [default: where there are trn lists]",
 )
 @click.option("--protocol", type=click.Choice(["paper", "authors"]), default="paper", show_default=True)
+@click.option("--edges", is_flag=True, help="Masks that follow the photo's edges; the paper's do not.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--dtype", default="float32", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option(
@@ -122,6 +123,7 @@ def evaluate(
     min_photos: int | None,
     baselines: bool | None,
     protocol: str,
+    edges: bool,
     device: str,
     dtype: str,
     out: Path | None,
@@ -171,13 +173,16 @@ def evaluate(
     dataset = usual.open(data, splits)
     chosen = tuple(dict.fromkeys(folds)) or usual.folds or dataset.folds or (None,)
     with_baselines = dataset.has_training_lists if baselines is None else baselines
-    segmenters = _load(models, device, dtype, protocol)
+    if edges and protocol != "paper":
+        raise click.UsageError("--edges is for the protocol paper; the authors' program knows no edges")
+    segmenters = _load(models, device, dtype, protocol, edges)
     recorded = running.describe(
         segmenters, dataset, settings, benchmark=benchmark, folds=chosen, baselines=with_baselines
     )
     title = f"{benchmark}, {split} lists, {ways}-way {shots}-shot, {episodes} episodes a fold, protocol {protocol}"
     title += f"{'' if task == 'fs-cs' else f', {task}'}{', class tags' if weak else ''}"
     title += f", {counted(negatives, 'negative')}" if negatives else ""
+    title += ", with edges" if edges else ""
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         tasks = {
             fold: progress.add_task(benchmark if fold is None else f"{benchmark}, fold {fold}", total=episodes)
@@ -220,7 +225,9 @@ def _heads(models: tuple[str, ...]) -> list[Path]:
     return [locate_model(model).head for model in models]
 
 
-def _load(models: tuple[str, ...], device: str, dtype: str, protocol: str) -> "dict[str, FewShotSegmenter]":
+def _load(
+    models: tuple[str, ...], device: str, dtype: str, protocol: str, edges: bool
+) -> "dict[str, FewShotSegmenter]":
     """The models by their names, or as they were given where two have one name."""
     from typing import cast
 
@@ -232,7 +239,7 @@ def _load(models: tuple[str, ...], device: str, dtype: str, protocol: str) -> "d
     with misuse():
         loaded = {
             given: FewShotSegmenter.from_pretrained(
-                given, device=device, dtype=dtype, protocol=cast(ProtocolName, protocol)
+                given, device=device, dtype=dtype, protocol=cast(ProtocolName, protocol), edges=edges
             )
             for given in models
         }

@@ -177,6 +177,7 @@ def describe(
         "protocol": first.protocol,
         "device": first.device.type,
         "dtype": _dtype(first),
+        **({"edges": True} if first.edges else {}),  # runs that were begun before there was a choice go on
     }
 
 
