@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from fscs_sdk.model.backbone import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, _tapped
 from fscs_sdk.model.correlation import support_pyramid
 from fscs_sdk.model.efficientnet_lite import EfficientNetLite0
+from fscs_sdk.model.fast.folded import fold
 
 VITS = (
     *("vit_small_patch14_reg4_dinov2.lvd142m", "vit_base_patch14_reg4_dinov2.lvd142m"),
@@ -269,3 +271,26 @@ def test_lite0_taps_are_block_outputs() -> None:
             outputs[-1].append(x)
     expected = [outputs[5] + outputs[6], outputs[3] + outputs[4], outputs[2]]
     assert_levels_equal(backbone("efficientnet_lite0")(photos()), expected)
+
+
+# ---- Normalisations folded into convolutions -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folded_backbone_gives_the_same_maps_and_holds_the_same_weights(name: str) -> None:
+    frozen = deepcopy(backbone(name))
+    expected = frozen(photos(2))
+    before = {key: tensor.clone() for key, tensor in frozen.state_dict().items()}
+    frozen.fold()
+    assert frozen.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in frozen.state_dict().items())
+    assert_levels_equal(frozen(photos(2)), [list(level) for level in expected])
+
+
+def test_of_lite0_no_normalisation_is_left_and_a_copy_answers_alike() -> None:
+    frozen = deepcopy(backbone("efficientnet_lite0"))
+    network = frozen.network
+    frozen.network = nn.Identity()  # a folded backbone does without it
+    frozen._folded = (fold(network),)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen._folded[0].modules())
+    assert_levels_equal(deepcopy(frozen)(photos()), [list(level) for level in backbone("efficientnet_lite0")(photos())])

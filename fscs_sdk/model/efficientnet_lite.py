@@ -42,12 +42,16 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
+        kernel, stride, weight = self.kernel_size[0], self.stride[0], self.weight
         rows, columns = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:])
         if rows % 2 or columns % 2:
-            x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-            rows = columns = 0
-        return F.conv2d(x, self.weight, self.bias, stride, (rows // 2, columns // 2), self.dilation, self.groups)
+            if x.device.type == "cpu":  # a row of zeros before the kernel's is the same, and copies no map
+                weight = F.pad(weight, (columns % 2, 0, rows % 2, 0))
+                rows, columns = rows + rows % 2, columns + columns % 2
+            else:
+                x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+                rows = columns = 0
+        return F.conv2d(x, weight, self.bias, stride, (rows // 2, columns // 2), self.dilation, self.groups)
 
 
 class DepthwiseSeparable(nn.Module):
@@ -62,7 +66,7 @@ class DepthwiseSeparable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
-        x = F.relu6(self.bn1(self.conv_dw(x)))
+        x = F.relu6(self.bn1(self.conv_dw(x)), inplace=True)
         out: Tensor = self.bn2(self.conv_pw(x))
         return out
 
@@ -83,8 +87,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
-        wide = F.relu6(self.bn1(self.conv_pw(x)))
-        wide = F.relu6(self.bn2(self.conv_dw(wide)))
+        wide = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
+        wide = F.relu6(self.bn2(self.conv_dw(wide)), inplace=True)
         out: Tensor = self.bn3(self.conv_pwl(wide))
         return out + x if self.has_shortcut else out
 
@@ -111,5 +115,5 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised RGB (B, 3, H, W) -> (B, 320, H / 32, W / 32)."""
-        out: Tensor = self.blocks(F.relu6(self.bn1(self.conv_stem(x))))
+        out: Tensor = self.blocks(F.relu6(self.bn1(self.conv_stem(x)), inplace=True))
         return out
