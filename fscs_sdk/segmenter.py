@@ -128,9 +128,9 @@ class FewShotSegmenter:
             dtype: ``float32``, ``bfloat16`` or ``float16``: to what the operands of products are rounded. On a CPU
                 those of the correlations and of the head are, while residual sums, softmax, normalisations and the
                 backbone stay in float32 (rounding the backbone alone would change 0.5 % of the presences); on other
-                devices the backbone's too. ``auto`` is for ASNet bfloat16 on a CPU that multiplies it in hardware
-                (AVX512-BF16, AMX), where it keeps 99.9 % of mask pixels, and float16 on CUDA, whose tensor cores all
-                have it and whose rounding is eight times finer; else float32.
+                devices the backbone's too. ``auto`` is for ASNet bfloat16 on a CPU that multiplies it faster than
+                float32 (AMX, or AVX512-BF16 of AMD), where it keeps 99.9 % of mask pixels, and float16 on CUDA, whose
+                tensor cores all have it and whose rounding is eight times finer; else float32.
             protocol: ``paper`` or ``authors`` (see :mod:`fscs_sdk.model.ifsl`); by default what the head was trained
                 for: ``authors`` for converted checkpoints, else ``paper``.
             max_memory: bytes that intermediate results may take at once, 4 GB if not given. Fewer photos and pairs are

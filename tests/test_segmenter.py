@@ -783,13 +783,19 @@ def test_the_automatic_precision_follows_the_processor(model, hardware, monkeypa
     assert choose_dtype("auto", toy().network, torch.device("cuda")) == torch.float32
 
 
-def test_the_processor_is_asked_for_bfloat16(monkeypatch):
-    for answer in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda answer=answer: {"avx512_bf16": answer}, raising=False)
-        assert multiplies_bfloat16() is answer
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert multiplies_bfloat16()
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({}, False),
+        ({"avx512_bf16": False, "amx_bf16": False, "sse4a": True}, False),
+        ({"avx512_bf16": True, "amx_bf16": False, "sse4a": True}, True),  # AMD
+        ({"avx512_bf16": True, "amx_bf16": False, "sse4a": False}, False),  # Intel without AMX: half of float32's speed
+        ({"avx512_bf16": True, "amx_bf16": True, "sse4a": False}, True),
+    ],
+)
+def test_the_processor_is_asked_for_a_bfloat16_that_is_fast(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert multiplies_bfloat16() is expected
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

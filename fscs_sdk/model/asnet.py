@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -85,6 +86,8 @@ class ASNet(nn.Module):
         return self._decode(squeezed.flatten(1).view(-1, 128, *query_sizes[-1]))
 
     def _decode(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)  # convolutions in place of copies to it and back
         x = F.relu(self.decoder[0](x))
         x = F.relu(self.decoder[1](x))
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 #: Scores in memory at once: few enough for the processor's caches, enough to make a call worth its while.
-SCORES_AT_ONCE = 2**19
+SCORES_AT_ONCE = 2**18
+#: Least score below a target's largest: e^-60 of it is nothing in float32, and what is smaller still, or no longer a
+#: normal number, takes a processor many times as long.
+LEAST_SCORE = -60.0
 #: Frames after which a thread gives back memory that none of them needed; a pair takes some twenty.
 FRAMES_REMEMBERED = 256
-#: Inner lengths and elements of a weight for which a float32 product is faster as a convolution.
-CONVOLUTION_BLOCK, CONVOLUTION_SIZE = 16, 2**13
 
 
 def has_onednn() -> bool:
@@ -216,7 +217,8 @@ def _squeeze_pair(
         context = _attend(around[:, :hidden], key, value, heads)
         _normalize(context, layer.aggregate_norm).relu_()
         attended = torch.empty(len(around), 2 * hidden, x.shape[-1], dtype=around.dtype, device="cpu")
-        _normalize(_convolve_points(context, layer.aggregate.conv, dtype, attended), layer.aggregate.norm).relu_()
+        _convolve_points(context, layer.aggregate.conv, dtype, attended)
+        _normalize(attended, layer.aggregate.norm).relu_()
         if layer.shortcut is None:
             attended += x.flatten(1, 2).transpose(0, 1)
         else:
@@ -224,9 +226,9 @@ def _squeeze_pair(
     _normalize(attended, layer.attention_norm)  # eq. 13
     with _scratch.frame():
         wide = _scratch.take(len(attended), hidden, x.shape[-1], dtype=attended.dtype)
-        _normalize(_convolve_points(attended, layer.feed_forward.conv, dtype, wide), layer.feed_forward.norm).relu_()
-        fed = _scratch.take(*attended.shape, dtype=attended.dtype)
-        attended += _convolve_points(wide, layer.feed_forward_out, dtype, fed)
+        _convolve_points(attended, layer.feed_forward.conv, dtype, wide)
+        _normalize(wide, layer.feed_forward.norm).relu_()
+        _convolve_points(wide, layer.feed_forward_out, dtype, attended, add=True)
     return _normalize(attended, layer.output_norm)  # eq. 14
 
 
@@ -265,62 +267,92 @@ def _convolve(
 
     ``chosen``: for each group the output positions that are asked for; None = all.
     """
+    x = x.permute(1, 2, 0, 3)  # as a squeezed tensor lies in memory
     places = [dict.fromkeys(range(len(windows)) if some is None else some) for some in chosen]
-    weights = [torch.cat([conv.weight for conv in convs]) for convs in groups]
-    biases = [_bias(convs)[:, None] for convs in groups]
+    stacks = [_stack(convs, dtype) for convs in groups]
     outs = [
-        _scratch.take(len(place), len(weight), x.shape[-1], dtype=weight.dtype)
-        for place, weight in zip(places, weights, strict=True)
+        _scratch.take(len(place), len(stack.bias), x.shape[-1], dtype=stack.bias.dtype)
+        for place, stack in zip(places, stacks, strict=True)
     ]
     rows = [iter(out) for out in outs]
-    taps: dict[tuple[int, ...], Tensor] = {}
     with _scratch.frame():
-        gathered = _scratch.take(weights[0][0].numel(), x.shape[-1], dtype=dtype)
-        for position, ((row, column), (tap_row, tap_column)) in enumerate(windows):
+        gathered = _scratch.take(stacks[0].weight[0].numel(), x.shape[-1], dtype=dtype)
+        for position, ((row, column), taps) in enumerate(windows):
             asked = [group for group, place in enumerate(places) if position in place]
             if not asked:
                 continue
-            window = x[:, row, column]
-            inner = gathered[: window.shape[:3].numel()]
-            inner.view(window.shape).copy_(window)
+            window = x[row, column]
+            size = window.shape[:3].numel()
+            if window.is_contiguous() and window.dtype == dtype:
+                inner = window.view(size, -1)
+            else:
+                inner = gathered[:size]
+                inner.view(window.shape).copy_(window)
             for group in asked:
-                name = (group, tap_row.start, tap_row.stop, tap_column.start, tap_column.stop)
-                if name not in taps:
-                    taps[name] = weights[group][:, :, tap_row, tap_column].flatten(1).to(dtype)
-                _product(taps[name], inner, biases[group], next(rows[group]))
+                _product(stacks[group].matrix(*taps), inner, stacks[group].bias, next(rows[group]))
     return outs
 
 
-def _bias(convs: Sequence[SupportConv]) -> Tensor:
-    return torch.cat([conv.weight.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias for conv in convs])
+class _Stack:
+    """Convolutions of one geometry as one, their outputs stacked: weights as the products take them.
+
+    Attributes:
+        weight: (O, C, k, k).
+        bias: (O, 1), zeros for a convolution without.
+        state: of the tensors that it was made of; changes when one of them does.
+    """
+
+    def __init__(self, convs: Sequence[SupportConv], dtype: torch.dtype, state: object) -> None:
+        zeros = [conv.weight.new_zeros(len(conv.weight)) for conv in convs]
+        biases = [none if conv.bias is None else conv.bias for conv, none in zip(convs, zeros, strict=True)]
+        self.weight = torch.cat([conv.weight for conv in convs]).detach()
+        self.bias = torch.cat(biases).detach()[:, None]
+        self.state = state
+        self._dtype = dtype
+        self._matrices: dict[tuple[int, ...], Tensor] = {}
+
+    def matrix(self, rows: slice, columns: slice) -> Tensor:
+        """(O, rows * columns * C) of the taps that meet a window; made once."""
+        name = (rows.start, rows.stop, columns.start, columns.stop)
+        if name not in self._matrices:
+            taps = self.weight[:, :, rows, columns].permute(0, 2, 3, 1)
+            self._matrices[name] = taps.flatten(1).to(self._dtype)
+        return self._matrices[name]
+
+
+#: What was made of convolutions, by the first of them: (how many, type of the products) -> their stack.
+_stacks: WeakKeyDictionary[SupportConv, dict[tuple[int, torch.dtype], _Stack]] = WeakKeyDictionary()
+
+
+def _stack(convs: Sequence[SupportConv], dtype: torch.dtype) -> _Stack:
+    """The convolutions stacked: what was made last, unless their weights have changed since."""
+    tensors = [tensor for conv in convs for tensor in (conv.weight, conv.bias) if tensor is not None]
+    state = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+    kept = _stacks.setdefault(convs[0], {})
+    stack = kept.get((len(convs), dtype))
+    if stack is None or stack.state != state:
+        stack = kept[len(convs), dtype] = _Stack(convs, dtype, state)
+    return stack
 
 
 def _product(weight: Tensor, x: Tensor, bias: Tensor, out: Tensor) -> None:
     """Write (O, C) x (C, Q) + (O, 1) to ``out``, the product rounded to the operands' type before the sum."""
-    if x.dtype != out.dtype:
-        out.copy_(torch.mm(weight, x)).add_(bias)
-    elif _is_faster_as_convolution(weight):
-        out.copy_(F.conv1d(x[None], weight[:, :, None], bias[:, 0])[0])
-    else:
+    if x.dtype == out.dtype:
         torch.addmm(bias, weight, x, out=out)
+    else:
+        out.copy_(torch.mm(weight, x)).add_(bias)
 
 
-def _is_faster_as_convolution(weight: Tensor) -> bool:
-    blocks = weight.shape[1] % CONVOLUTION_BLOCK == 0 and weight.numel() >= CONVOLUTION_SIZE
-    return blocks and weight.dtype == torch.float32 and has_onednn()
-
-
-def _convolve_points(x: Tensor, conv: SupportConv, dtype: torch.dtype, out: Tensor) -> Tensor:
-    """Write a 1x1 convolution without bias, (S, C, Q) -> (S, O, Q), to ``out``."""
-    weight = conv.weight.flatten(1).to(dtype)
-    if dtype == x.dtype and _is_faster_as_convolution(weight):
-        return out.copy_(F.conv1d(x, weight[:, :, None]))
-    weight = weight.expand(len(x), -1, -1)
+def _convolve_points(x: Tensor, conv: SupportConv, dtype: torch.dtype, out: Tensor, *, add: bool = False) -> None:
+    """Write a 1x1 convolution without bias, (S, C, Q) -> (S, O, Q), to ``out``; or add it to what is there."""
+    weight = _stack([conv], dtype).matrix(slice(0, 1), slice(0, 1)).expand(len(x), -1, -1)
     if dtype == x.dtype:
-        return torch.bmm(weight, x, out=out)
+        out.baddbmm_(weight, x) if add else torch.bmm(weight, x, out=out)
+        return
     with _scratch.frame():
         rounded = _scratch.take(*x.shape, dtype=dtype).copy_(x)
-        return out.copy_(torch.bmm(weight, rounded, out=_scratch.take(*out.shape, dtype=dtype)))
+        product = torch.bmm(weight, rounded, out=_scratch.take(*out.shape, dtype=dtype))
+        out.add_(product) if add else out.copy_(product)
 
 
 def _attend(target: Tensor, key: Tensor | None, value: Tensor, heads: int) -> Tensor:
@@ -345,10 +377,11 @@ def _attend_chunk(target: Tensor, key: Tensor, value: Tensor, out: Tensor) -> No
     scores = target[:, None, :, 0] * key[:, :, 0]  # (t, S, heads, q)
     for channel in range(1, key.shape[2]):
         scores.addcmul_(target[:, None, :, channel], key[:, :, channel])
-    attention = scores.softmax(dim=1)
-    for channel in range(value.shape[2]):
-        torch.mul(attention, value[:, :, channel], out=scores)
-        torch.sum(scores, dim=1, out=out[:, :, channel])
+    scores.sub_(scores.amax(dim=1, keepdim=True)).clamp_(min=LEAST_SCORE).exp_()
+    torch.mul(scores[:, 0, :, None], value[0], out=out)
+    for index in range(1, len(value)):
+        out.addcmul_(scores[:, index, :, None], value[index])
+    out.div_(scores.sum(dim=1)[:, :, None])  # softmax's denominator, divided by once
 
 
 def _normalize(x: Tensor, norm: nn.GroupNorm) -> Tensor:
