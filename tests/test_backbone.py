@@ -276,7 +276,7 @@ def test_lite0_taps_are_block_outputs() -> None:
 # ---- Normalisations folded into convolutions -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
 def test_a_folded_backbone_gives_the_same_maps_and_holds_the_same_weights(name: str) -> None:
     frozen = deepcopy(backbone(name))
     expected = frozen(photos(2))
