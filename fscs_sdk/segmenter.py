@@ -157,8 +157,6 @@ class FewShotSegmenter:
             part.to(self.device).eval()
         if self.device.type == "cuda":  # the layout that its convolutions want; photos enter in it
             network.backbone.to(memory_format=torch.channels_last)
-        if self.device.type == "cpu":
-            run(network.backbone.fold)
         self._nearby: tuple[weakref.ref[SupportSet], SupportSet] | None = None
         self._process = os.getpid()
         self.identity = f"{name}@{run(network.identity)}"

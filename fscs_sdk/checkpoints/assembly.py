@@ -53,6 +53,7 @@ def load_network(
     else:
         options = hub_options(cache_dir=cache_dir, token=token, local_files_only=local_files_only)
         _load_found(network, files, head, options)
+    network.fold()
     learner, adapter = _load_learner(head, network.spec)
     config = head.config
     return FewShotNetwork(
