@@ -7,6 +7,7 @@
 
 import itertools
 import json
+import resource
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -361,7 +362,7 @@ def one_class(supports: Any, way: int) -> Any:
 
 
 def measure_cost(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
-    """The time of encode(calibrate=True), photos decoded before."""
+    """What encode(calibrate=True) takes, photos decoded before: time, that of all cores together, and memory."""
     supports = {
         measuring.dataset.names[number]: [
             measuring.shot(photo, number) for photo in measuring.of_class(fold, number, "cost")[:shots]
@@ -370,9 +371,10 @@ def measure_cost(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
     }
     begun = time.perf_counter()
     plain = measuring.model.encode(supports)
-    middle = time.perf_counter()
+    middle, middle_of_cores = time.perf_counter(), time.process_time()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     calibrated = measuring.model.encode(supports, calibrate=True)
-    ended = time.perf_counter()
+    ended, ended_of_cores = time.perf_counter(), time.process_time()
     pairs = 0 if calibrated.examination is None else calibrated.examination.pairs
     return {
         "classes": len(plain),
@@ -380,6 +382,10 @@ def measure_cost(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
         "pairs": pairs,
         "encode, s": round(middle - begun, 1),
         "encode and calibrate, s": round(ended - middle, 1),
+        "of it on all cores together, s": round(ended_of_cores - middle_of_cores, 1),
+        "most memory before and after, MiB": [
+            round(peak / 1024) for peak in (before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        ],
     }
 
 

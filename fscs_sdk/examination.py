@@ -28,6 +28,9 @@ Ask = Callable[[int, Sequence[int]], Tensor]
 NEGATIVES_PER_CLASS, LOOKING = 16, 10
 #: A calibrated score is the probability that the class is there, so this is where presence begins.
 EVEN = 0.5
+#: How much higher a peak is, in logits, where one shot looks for the class than where it is one of two; with n shots
+#: against n + 1 it is this over n squared.
+ALONE = 0.4
 #: From this sureness on a suspect sets no threshold and no offset.
 DOUBTED = 0.5
 #: Another class claims a shot if it is so much more probable there than the shot's own, and found so well under its
@@ -581,7 +584,7 @@ def _evidence(
     outside = [_peak_outside(looked[shot].logits, photos.masks[shot]) for shot in trusted if not photos.tagged[shot]]
     count = len(photos.class_index)
     return Evidence(
-        own=np.array([one.logits.max() for one in own]),
+        own=np.array([one.logits.max() - ALONE / len(one.others) ** 2 for one in own]),
         outside=np.array([peak for peak in outside if peak is not None]),
         foreign=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo < count]),
         named=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo >= count]),
