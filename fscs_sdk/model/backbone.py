@@ -1,9 +1,9 @@
 """Frozen backbones: a normalised photo -> the feature maps that are correlated, level by level.
 
 torchvision's and timm's networks are used as they are and tapped with hooks, which keep nothing: what a pass taps is
-its own. So any number of threads may share a backbone, and it can be copied and pickled. To add one, add a
-:class:`BackboneSpec` to ``BACKBONES``: what to build, and for each level the names of the modules to tap, in order of
-depth, and how many channels they have.
+its own; a network of ours returns its maps. So any number of threads may share a backbone, and it can be copied and
+pickled. To add one, add a :class:`BackboneSpec` to ``BACKBONES``: what to build, and for each level the names of the
+modules to tap, in order of depth, and how many channels they have.
 
 torchvision's ``create_feature_extractor`` was measured against the hooks and left: it computes no faster, traces the
 network at every load, and gives no batch normalisation without its affine part.
@@ -36,10 +36,11 @@ class BackboneSpec:
         build: returns the network without weights.
         levels: module names for levels 4, 3 and 2 (strides 32, 16 and 8).
         channels: C_l of what is tapped of each of them.
-        tap: what is taken of such a module. ``output``: what it returns. ``input``: what it was given at its last call
-            (the sum before a residual block's final ReLU). ``standardized``: the input of a batch normalisation,
-            minus its running mean, over its running deviation, without its affine part. ``tokens``: what a block of a
-            plain ViT returns, made maps by :func:`~.vit.token_pyramid`.
+        tap: what is taken of such a module. ``returned``: what the network itself returns by its name. ``output``: what
+            the module returns. ``input``: what it was given at its last call (the sum before a residual block's final
+            ReLU). ``standardized``: the input of a batch normalisation, minus its running mean, over its running
+            deviation, without its affine part. ``tokens``: what a block of a plain ViT returns, made maps by
+            :func:`~.vit.token_pyramid`.
         unused: top-level modules that features do not need; they are dropped, and so are their tensors in files.
         mean, std: of the RGB input in [0, 1].
         patch: side in pixels of the patches that a plain ViT cuts its input into; None: of any other network.
@@ -50,7 +51,7 @@ class BackboneSpec:
     build: Callable[[], nn.Module]
     levels: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-    tap: Literal["output", "input", "standardized", "tokens"]
+    tap: Literal["returned", "output", "input", "standardized", "tokens"]
     unused: tuple[str, ...]
     mean: tuple[float, float, float] = field(default=IMAGENET_MEAN)
     std: tuple[float, float, float] = field(default=IMAGENET_STD)
@@ -152,7 +153,7 @@ BACKBONES: dict[str, BackboneSpec] = {
             ("blocks.2.0", "blocks.2.1"),
         ),
         ((192,) * 4 + (320,), (80,) * 3 + (112,) * 3, (40,) * 2),
-        "output",
+        "returned",
         ("conv_head", "bn2", "global_pool", "classifier"),
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
@@ -195,7 +196,7 @@ class Backbone(nn.Module):
         self.register_buffer(
             "std", torch.tensor(self.spec.std, dtype=torch.float32, device="cpu").view(3, 1, 1), persistent=False
         )
-        for level in self.spec.levels:
+        for level in self.spec.levels if self.spec.tap != "returned" else ():
             for tapped in level:
                 module = self.network.get_submodule(tapped)
                 if self.spec.tap in ("output", "tokens"):
@@ -233,9 +234,11 @@ class Backbone(nn.Module):
         tapped: dict[str, Tensor] = {}
         outer = _tapped.set(tapped)
         try:
-            network(x.contiguous(memory_format=torch.channels_last))
+            returned = network(x.contiguous(memory_format=torch.channels_last))
         finally:
             _tapped.reset(outer)
+        if self.spec.tap == "returned":
+            tapped = returned
         levels = tuple(tuple(tapped[name] for name in level) for level in self.spec.levels)
         if self.spec.patch is None:
             return levels

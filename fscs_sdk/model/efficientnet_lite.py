@@ -113,7 +113,11 @@ class EfficientNetLite0(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.blocks = nn.Sequential(*stages)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised RGB (B, 3, H, W) -> (B, 320, H / 32, W / 32)."""
-        out: Tensor = self.blocks(F.relu6(self.bn1(self.conv_stem(x)), inplace=True))
-        return out
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Normalised RGB (B, 3, H, W) -> the output of every block, by the block's name."""
+        x = F.relu6(self.bn1(self.conv_stem(x)), inplace=True)
+        maps = {}
+        for stage, blocks in self.blocks.named_children():
+            for block, layer in blocks.named_children():
+                x = maps[f"blocks.{stage}.{block}"] = layer(x)
+        return maps
