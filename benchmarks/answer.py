@@ -1,8 +1,8 @@
 """Where one answer's time goes: ``python -m benchmarks.answer`` prints JSON.
 
-Processor milliseconds of one thread for each part of an answer of ``asnet-mini``, 1-way 1-shot, encoded supports, a JPEG
-of 640 x 480: the smallest and the median of some repeats. Other work on the machine changes processor time less than
-it changes the clock's, and the smallest least. With ``--photos`` also how much answers differ, on each photo of a
+Processor milliseconds of one thread for each part of an answer of ``asnet-mini``, 1-way 1-shot, encoded supports, a
+JPEG of 640 x 480: the smallest and the median of some repeats. Other work on the machine changes processor time less
+than it changes the clock's, and the smallest least. With ``--photos`` also how much answers differ, on each photo of a
 folder, from those of the plain path: no folded weights, no fast layers, float32.
 """
 

@@ -1,7 +1,7 @@
 """The first answer of a fresh process: ``python -m benchmarks.cold`` prints JSON.
 
-``fscs predict`` of one photo with saved supports, and beside it a process that imports PyTorch and nothing else; in turn,
-files in the system's cache. Seconds of the clock and of the processor: the smallest and the median.
+``fscs predict`` of one photo with saved supports, and beside it a process that imports PyTorch and nothing else; in
+turn, files in the system's cache. Seconds of the clock and of the processor: the smallest and the median.
 """
 
 import json
