@@ -4,16 +4,19 @@ Answers a second of ``asnet-mini``, 1-way 1-shot, encoded supports, a JPEG of 64
 four ... workers of one process, by as many processes with one worker each, and with client threads that share one
 model, whose 95th percentile is the time that the slowest 5 % of their calls take at least. Rounds of all of them
 alternate, so that what else the machine does falls on all alike; the best of each is told, and the processor time
-that one answer takes, which hardly depends on what else there is to do.
+that one answer takes, which hardly depends on what else there is to do. ``--beside 2``: how many answers are left beside
+two processes that never rest.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -120,16 +123,56 @@ def measure(count: int, rounds: int, *, threads: int, clients: tuple[int, ...] =
     }
 
 
+@contextlib.contextmanager
+def busy_loops(number: int) -> Iterator[None]:
+    """Processes beside this one that never rest."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def measure_beside(count: int, rounds: int, *, threads: int, loops: int) -> dict[str, float]:
+    """Answers a second alone and beside busy loops, in turn, best of some rounds.
+
+    What is fair: that each of the workers and loops gets as much of the processors as any other.
+    """
+    model = FewShotSegmenter.from_pretrained(device="cpu")
+    alone, beside = [], []
+    ask_many(model, count)
+    for _ in range(rounds):
+        alone.append(ask_many(model, count)[0])
+        with busy_loops(loops):
+            beside.append(ask_many(model, count)[0])
+    processors = os.cpu_count() or 1
+    fair = min(1.0, processors / (threads + loops)) / min(1.0, processors / threads)
+    shared = statistics.median(with_loops / without for with_loops, without in zip(beside, alone, strict=True))
+    return {
+        "loops": loops,
+        "alone_answers_per_s": round(max(alone), 2),
+        "beside_answers_per_s": round(max(beside), 2),
+        "share_of_fair": round(shared / fair, 3),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=32, help="answers in a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--beside", type=int, metavar="LOOPS", help="instead, answers beside so many busy loops")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         serve()
         return
     threads = torch.get_num_threads()
+    if options.beside:
+        beside = measure_beside(options.count, options.rounds, threads=threads, loops=options.beside)
+        sys.stdout.write(json.dumps({"threads": threads, **beside}, indent=2) + "\n")
+        return
     report = {"threads": threads, **measure(options.count, options.rounds, threads=threads)}
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
 

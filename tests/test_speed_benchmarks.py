@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import authors_program
-from benchmarks import callers
+from benchmarks import answer, callers, folder
 from benchmarks.measure import Model, measure
 from benchmarks.naive import learner
 from benchmarks.roofline import operations
 from benchmarks.workloads import Sides, Workload, counted_passes, synthetic_network
+from fscs_sdk import FewShotSegmenter
 from fscs_sdk.checkpoints.authors import learner_from_authors
+from fscs_sdk.demo import PHOTOS, SUPPORTS
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +122,45 @@ def test_callers_are_measured_in_every_way_and_answer_what_they_are_asked() -> N
     for name, figures in report.items():
         assert list(figures) == ["answers_per_s", "p95_s" if "clients" in name else "cpu_s_per_answer"]
         assert all(value > 0 for value in figures.values())
+
+
+def test_callers_beside_busy_loops_are_compared_with_what_is_fair() -> None:
+    before = torch.get_num_threads()
+    report = callers.measure_beside(1, 1, threads=before, loops=1)
+    assert report["loops"] == 1
+    assert min(report["alone_answers_per_s"], report["beside_answers_per_s"], report["share_of_fair"]) > 0
+
+
+def test_the_parts_of_an_answer_are_told_and_none_is_longer_than_the_whole() -> None:
+    before = torch.get_num_threads()
+    parts = answer.parts("float32", 1)
+    assert torch.get_num_threads() == before
+    squeezed = [figures["least_ms"] for name, figures in parts.items() if name.startswith("squeeze")]
+    assert len(squeezed) == 10
+    assert min(squeezed) > 0
+    assert sum(squeezed) < parts["head"]["least_ms"]
+
+
+def test_the_shipped_path_agrees_with_the_plain_one_on_a_photo() -> None:
+    found = answer.agreement([PHOTOS / "cat_query.jpg"], "float32")
+    assert found["photos"] == found["same_presences"] == 1
+    assert found["same_mask_pixels"] > 0.999
+    assert 0 < found["largest_map_difference"] < 1e-3
+
+
+def test_a_folders_run_is_compared_with_the_stream(tmp_path: Path) -> None:
+    model = FewShotSegmenter.from_pretrained(device="cpu")
+    supports, photos = model.encode(SUPPORTS), tmp_path / "photos"
+    photos.mkdir()
+    files = folder.fill(photos, [PHOTOS / "cat_query.jpg"], 0.05)
+    found = folder.compare(model, supports, photos, files, 1)
+    assert {"mask", "csv"} <= set(found["formats"])
+    assert all(found[name]["answers_per_s"] > 0 for name in ("stream", "mask, overlay", "all formats"))
+
+
+def test_a_soak_answers_every_copy_and_looks_at_memory(tmp_path: Path) -> None:
+    model = FewShotSegmenter.from_pretrained(device="cpu")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    found = folder.soak(model, model.encode(SUPPORTS), photos, [PHOTOS / "cat_query.jpg"], 4)
+    assert (found["answered"], found["failed"], len(found["megabytes"])) == (4, 0, 4)

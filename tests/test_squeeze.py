@@ -409,6 +409,31 @@ def test_inference_equals_the_plain_layer_at_any_shape(
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("factor", [30.0, 1000.0])
+def test_inference_keeps_scores_that_are_far_apart(factor: float) -> None:
+    """Weights of attention that are no normal numbers, or 0: beside the largest they count for nothing."""
+    layer = build("level3.1")
+    inputs, *_, height, width = LAYERS["level3.1"]
+    with torch.no_grad():
+        layer.target.weight.mul_(factor)
+        x = torch.rand(1, inputs, height, width, 40, generator=torch.Generator().manual_seed(18))
+        fast = layer(x, None)
+    torch.testing.assert_close(fast, layer(x, None).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@torch.no_grad()
+def test_inference_follows_weights_that_change(name: str) -> None:
+    layer, other = build(name), build(name)
+    inputs, *_, height, width = LAYERS[name]
+    x = torch.rand(1, inputs, height, width, 6, generator=torch.Generator().manual_seed(19))
+    layer(x, None)
+    for mine, its in zip(layer.parameters(), other.parameters(), strict=True):
+        its.mul_(0.7)
+        mine.copy_(its)
+    assert torch.equal(layer(x, None), other(x, None))
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_inference_takes_any_memory_layout(name: str) -> None:
     layer = build(name)
