@@ -4,8 +4,8 @@ Answers a second of ``asnet-mini``, 1-way 1-shot, encoded supports, a JPEG of 64
 four ... workers of one process, by as many processes with one worker each, and with client threads that share one
 model, whose 95th percentile is the time that the slowest 5 % of their calls take at least. Rounds of all of them
 alternate, so that what else the machine does falls on all alike; the best of each is told, and the processor time
-that one answer takes, which hardly depends on what else there is to do. ``--beside 2``: how many answers are left beside
-two processes that never rest.
+that one answer takes, which hardly depends on what else there is to do. ``--beside 2``: how many answers are left
+beside two processes that never rest.
 """
 
 import argparse

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import authors_program
-from benchmarks import answer, callers, folder
+from benchmarks import answer as one_answer
+from benchmarks import callers, folder
 from benchmarks.measure import Model, measure
 from benchmarks.naive import learner
 from benchmarks.roofline import operations
@@ -133,7 +134,7 @@ def test_callers_beside_busy_loops_are_compared_with_what_is_fair() -> None:
 
 def test_the_parts_of_an_answer_are_told_and_none_is_longer_than_the_whole() -> None:
     before = torch.get_num_threads()
-    parts = answer.parts("float32", 1)
+    parts = one_answer.parts("float32", 1)
     assert torch.get_num_threads() == before
     squeezed = [figures["least_ms"] for name, figures in parts.items() if name.startswith("squeeze")]
     assert len(squeezed) == 10
@@ -142,7 +143,7 @@ def test_the_parts_of_an_answer_are_told_and_none_is_longer_than_the_whole() -> 
 
 
 def test_the_shipped_path_agrees_with_the_plain_one_on_a_photo() -> None:
-    found = answer.agreement([PHOTOS / "cat_query.jpg"], "float32")
+    found = one_answer.agreement([PHOTOS / "cat_query.jpg"], "float32")
     assert found["photos"] == found["same_presences"] == 1
     assert found["same_mask_pixels"] > 0.999
     assert 0 < found["largest_map_difference"] < 1e-3
