@@ -19,12 +19,12 @@ from unittest.mock import patch
 import click
 import numpy as np
 import torch
-from torch import nn
 
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.demo import PHOTOS, SUPPORTS
 from fscs_sdk.images import read_image, resize_image
-from fscs_sdk.model import asnet
+from fscs_sdk.model.asnet import ASNet
+from fscs_sdk.model.correlation import correlate
 from fscs_sdk.model.squeeze import AttentiveSqueeze
 from fscs_sdk.streaming import run
 
@@ -59,16 +59,16 @@ class Clock:
 
 
 @contextlib.contextmanager
-def _watched(head: nn.Module, clock: Clock) -> Iterator[None]:
+def _watched(head: Any, clock: Clock) -> Iterator[None]:
     """Each squeeze layer of a head by its name, the correlations and the decoder."""
-    plain: dict[str, Any] = {"correlate": asnet.correlate, "decode": asnet.ASNet._decode}
+    decode: Any = ASNet._decode
     forwards = {name: module for name, module in head.named_modules() if isinstance(module, AttentiveSqueeze)}
     with contextlib.ExitStack() as patches:
         patches.enter_context(
-            patch.object(asnet, "correlate", lambda q, s: clock.timed("correlation", lambda: plain["correlate"](q, s)))
+            patch(f"{ASNet.__module__}.correlate", lambda q, s: clock.timed("correlation", lambda: correlate(q, s)))
         )
         patches.enter_context(
-            patch.object(asnet.ASNet, "_decode", lambda *a: clock.timed("decoder", lambda: plain["decode"](*a)))
+            patch.object(ASNet, "_decode", lambda *given: clock.timed("decoder", lambda: decode(*given)))
         )
         for name, module in forwards.items():
 
