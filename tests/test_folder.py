@@ -30,7 +30,7 @@ from fscs_sdk.folder import InputsError, Record, Summary, merge_journals, plan_f
 from fscs_sdk.folder.inputs import find_inputs, parse_list
 from fscs_sdk.folder.journal import OpenJournal, parse_journal, parse_line, write_journal
 from fscs_sdk.folder.places import LONGEST_STEM, in_shard, places
-from fscs_sdk.folder.plan import Work
+from fscs_sdk.folder.plan import Work, is_gone
 from fscs_sdk.formats import WRITERS
 from stub_model import StubModel, StubSupports, write_photo
 
@@ -228,7 +228,7 @@ def test_a_list_names_inputs(photos, tmp_path, separator):
 def test_a_lists_entries_are_any_bytes():
     assert parse_list(b"a\xff b\n-c \n", "x") == ["a\udcff b", "-c "]
     assert parse_list(b"new\nline\0b\0", "x") == ["new\nline", "b"]
-    for content, said in ((b"\n\n", "names no photo"), ("ä".encode("utf-16"), "UTF-16")):
+    for content, said in ((b"\n\n", "names no photo"), ("ä".encode("utf-16"), "UTF-16"), (b"\xfe\xff\0a", "UTF-16")):
         with pytest.raises(InputsError, match=said):
             parse_list(content, "x")
 
@@ -269,6 +269,7 @@ def test_the_output_folder_inside_an_input_folder_is_never_read(photos):
     assert run(photos, other, formats=("overlay",)).answered == 4
     again = run(photos, inside, formats=("overlay",))
     assert (again.answered, again.done_before, again.inputs.results) == (0, 4, 1)
+    assert run(photos, photos / "third", formats=("overlay",)).inputs.results == 2
 
 
 @pytest.mark.parametrize("given", ["out", "out/a.jpg", "out/sub", "link"])
@@ -662,8 +663,9 @@ def test_what_changed_is_done_again_and_nothing_else(photos, out):
 def test_a_model_of_another_name_is_the_same_model(photos, out):
     run(photos, out)
     model = StubModel()
-    model.identity = "copy@0"
-    assert run(photos, out, model=model).answered == 0
+    for name in ("copy", "me@home"):
+        model.identity = f"{name}@0"
+        assert run(photos, out, model=model).answered == 0
 
 
 def test_more_formats_are_added_and_those_of_other_supports_go(photos, out):
@@ -846,6 +848,17 @@ def test_what_is_gone_leaves_what_was_put_together(photos, out, formats):
     write_photo(photos / "sub" / "b.jpg", 2)
     assert run(photos, out, formats=("csv", "yolo", "coco")).gone == 0
     assert set(rows(out)) == left | {"sub/b.jpg"}
+
+
+def test_a_photo_is_gone_where_the_folder_of_its_run_is_there_without_it(tmp_path):
+    photo = tmp_path / "sub" / "a.jpg"
+    assert is_gone(Record("sub/a.jpg", "ok", source=str(photo)))
+    write_photo(photo)
+    assert not is_gone(Record("sub/a.jpg", "gone", source=str(photo)))  # it is back
+    unplugged = str(tmp_path / "unplugged" / "sub" / "a.jpg")
+    assert not is_gone(Record("sub/a.jpg", "ok", source=unplugged))
+    assert is_gone(Record("sub/a.jpg", "gone", source=unplugged))  # as it was before
+    assert not is_gone(Record("a.jpg", "ok", source=str(tmp_path / "b.jpg")))  # which folder is not known
 
 
 def test_photos_on_a_disk_that_is_not_there_are_not_gone(photos, tmp_path, out):
@@ -1243,6 +1256,19 @@ def test_a_photo_of_two_shards_is_told(twenty, out):
     assert set(merged.double) == {f"{n:02}.png" for n in range(20) if in_shard(f"{n:02}.png", (1, 3))}
     assert merged.missing_shards == ()
     assert not merged.well
+
+
+def test_a_photo_that_one_shard_answered_counts_as_answered_whatever_another_says(twenty, out):
+    (twenty / "bad.png").unlink()
+    run(twenty, out, shard=(1, 1))
+    photo = twenty / "07.png"
+    content = photo.read_bytes()
+    photo.write_bytes(b"broken")
+    run(twenty, out, shard=(1, 2) if in_shard("07.png", (1, 2)) else (2, 2), overwrite=True)
+    photo.write_bytes(content)
+    merged = merge_journals(out)
+    assert "07.png" in merged.double
+    assert merged.failed == ()
 
 
 def test_shards_of_other_supports_are_told(twenty, out):

@@ -150,6 +150,7 @@ def test_merge_takes_the_best_of_background_and_present_classes() -> None:
     foreground = torch.tensor([[[0.9, 0.4]], [[0.8, 0.3]]])
     background = torch.tensor([[0.15, 0.65]])
     assert merge(foreground, background, torch.tensor([True, True])).tolist() == [[1, 0]]
+    assert merge(foreground, background, torch.tensor([True, True])).dtype == torch.int64
     assert merge(foreground, background, torch.tensor([False, True])).tolist() == [[2, 0]]
     assert merge(foreground, background, torch.tensor([False, False])).tolist() == [[0, 0]]
 

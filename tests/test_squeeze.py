@@ -513,16 +513,18 @@ def test_gradients_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_touched_keys_are_seen_where_no_point_is() -> None:
-    mask = torch.zeros(3, 40, 40)
+    mask = torch.zeros(4, 40, 40)
     mask[0, 3:5, :] = 1  # between the points of 5 keys a side, which are 0, 9.75, 19.5 ...
     mask[1, 9:21, 9:21] = 1  # seen as it is
+    mask[3, 4, 13] = 1  # a single pixel
     paper, touched = visible_keys(mask, 5, 5), visible_keys(mask, 5, 5, touched=True)
     assert not paper[0].any()
     assert touched[0].view(5, 5).nonzero()[:, 0].unique().tolist() == [0]
     assert torch.equal(paper[1], touched[1])
     assert paper[1].any()
     assert not touched[2].any()
-    assert visible_keys(mask, 3, 7, touched=True).shape == (3, 21)
+    assert touched[3].view(5, 5).nonzero().tolist() == [[0, 1]]
+    assert visible_keys(mask, 3, 7, touched=True).shape == (4, 21)
 
 
 def test_only_a_head_that_says_so_sees_touched_keys() -> None:
