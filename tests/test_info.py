@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import fscs_sdk
-import fscs_sdk.cli.info as module
+import fscs_sdk.environment as module
 from fscs_sdk.cli import main
 from fscs_sdk.weights import list_models
 

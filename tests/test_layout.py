@@ -33,6 +33,7 @@ ALLOWED = {
     "fscs_sdk.checkpoints": ("atomic", "checkpoints", "model", "weights"),
     "fscs_sdk.model": ("model",),
     "fscs_sdk.devices": ("model",),
+    "fscs_sdk.environment": ("weights",),
     "fscs_sdk.segmenter": (
         *("checkpoints", "devices", "examination", "images", "model", "prediction", "references", "streaming"),
         *("supports", "video", "weights"),

@@ -144,7 +144,7 @@ def evaluate(
     from rich.progress import Progress
     from rich.table import Table
 
-    from fscs_sdk.cli.info import environment
+    from fscs_sdk.environment import environment
     from fscs_sdk.evaluation import benchmark as running
     from fscs_sdk.evaluation import pictures as drawing
     from fscs_sdk.evaluation.datasets import BENCHMARKS

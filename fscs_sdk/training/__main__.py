@@ -23,7 +23,7 @@ from fscs_sdk.checkpoints.assembly import load_network
 from fscs_sdk.checkpoints.authors import learner_from_authors
 from fscs_sdk.checkpoints.head import ADAPTER_PREFIX
 from fscs_sdk.checkpoints.tensors import write_tensors
-from fscs_sdk.cli.info import environment
+from fscs_sdk.environment import environment
 from fscs_sdk.evaluation.datasets import BENCHMARKS
 from fscs_sdk.model.adapter import Adapter
 from fscs_sdk.model.backbone import BACKBONES, Backbone
