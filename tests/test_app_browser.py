@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 from io import BytesIO
@@ -608,6 +609,21 @@ def check(page, where):
         for violation in found["violations"]
     ]
     assert not wrong, f"{where}: {wrong}"
+
+
+def test_the_newcomers_clock_tells_its_steps_and_the_answers(browser, tmp_path):
+    for photo in (SUPPORTS["cat"][0], PHOTOS / "cat_query.jpg", PHOTOS / "pagoda.jpg"):
+        shutil.copy(photo, tmp_path)
+    command = [sys.executable, "-m", "benchmarks.newcomer", str(tmp_path), "--mark", "cat_support.jpg"]
+    command += ["--class", "cat", "--box", "0.31", "0.17", "0.69", "0.93"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    *steps, whole = re.findall(r"^ *([0-9.]+) s  ", done.stdout, re.M)
+    assert len(steps) == 6
+    assert sum(map(float, steps)) == pytest.approx(float(whole), abs=0.5)
+    assert re.search("^cat_query.jpg: cat[0-9.]+$", done.stdout, re.M)
+    assert re.search("^pagoda.jpg: no cat[0-9.]+$", done.stdout, re.M)
 
 
 def test_figures(open_page, server, capsys, tmp_path):
