@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -38,7 +39,7 @@ def main(folder: Path, mark: str, name: str, box: tuple[float, float, float, flo
         command = [fscs, "app", str(Path(scratch, "work")), "--no-browser"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
-            said = server.stdout or []
+            said: Iterable[str] = server.stdout or ()
             address = next(found.group() for line in said if (found := re.search(r"http://\S+", line)))
             page = started.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES).new_page()
             page.set_default_timeout(PATIENCE)

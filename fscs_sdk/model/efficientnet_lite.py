@@ -7,6 +7,7 @@ import of timm, with all that it imports, takes longer than every answer of a sm
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,7 +46,9 @@ class SameConv(nn.Conv2d):
         kernel, stride, weight = self.kernel_size[0], self.stride[0], self.weight
         rows, columns = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:])
         if rows % 2 or columns % 2:
-            if x.device.type == "cpu":  # a row of zeros before the kernel's is the same, and copies no map
+            # On CPUs a row of zeros before the kernel's, which is the same, and copies no map. A graph that is exported
+            # keeps its kernels as they are.
+            if x.device.type == "cpu" and not torch.compiler.is_compiling():
                 weight = F.pad(weight, (columns % 2, 0, rows % 2, 0))
                 rows, columns = rows + rows % 2, columns + columns % 2
             else:
