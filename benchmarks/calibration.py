@@ -1,6 +1,6 @@
 """What docs/calibration.md says of examination and calibration: bad references, probabilities, many classes, cost.
 
-    python -m benchmarks.calibration DATA --part suspects|probabilities|many|cost [--fold N ...] [--model NAME]
+    python -m benchmarks.calibration DATA --part suspects|probabilities|scales|many|cost [--fold N ...] [--model NAME]
 
 ``DATA`` is a folder of folders, as ``fscs evaluate --benchmark domains`` takes it.
 """
@@ -10,7 +10,7 @@ import json
 import resource
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fscs_sdk import FewShotSegmenter, Shot
+from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.evaluation.benchmark import Settings, episode_target, pairs_of
 from fscs_sdk.evaluation.datasets.domains import MINIMUM_PHOTOS, Domains
 from fscs_sdk.evaluation.episodes import Episode
@@ -30,9 +30,11 @@ from fscs_sdk.evaluation.metrics import IGNORED
 from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.examination import Photos, Suspect, examine
 from fscs_sdk.images import resize_image, resize_mask
+from fscs_sdk.model.tiles import Scale, ScaleChoice
 from fscs_sdk.segmenter import EncodedQuery
-from fscs_sdk.supports import SupportSet
 
+#: What supports make of an episode and of photos that show none of its classes.
+Rule = Callable[[Episode, Sequence[str]], SupportSet]
 #: Queries that are asked of one set of supports: half of them with the class where there are so many.
 QUERIES = 8
 BINS = 10
@@ -41,8 +43,8 @@ BINS = 10
 class Measuring:
     """A model and the photos of some folds."""
 
-    def __init__(self, data: Path, model: str, folds: Sequence[int]) -> None:
-        self.model = FewShotSegmenter.from_pretrained(model, device="cpu")
+    def __init__(self, data: Path, model: str, folds: Sequence[int], dtype: str = "auto") -> None:
+        self.model = FewShotSegmenter.from_pretrained(model, device="cpu", dtype=dtype)
         self.dataset = Domains(data)
         self.photos = EncodedPhotos(self.model, self.dataset)
         self.lists = {
@@ -130,7 +132,7 @@ class Examined:
             close_masks=torch.cat([one.masks for one in encoded]).numpy(),
         )
 
-        def ask(photo: int, others: Sequence[int]) -> Tensor:
+        def ask(photo: int, others: Sequence[int], _: Scale) -> Tensor:
             return torch.stack([self.ask(chosen[photo], chosen[other]) for other in others])
 
         return examine(photos, ask, delta=delta)[0].suspects
@@ -203,6 +205,27 @@ def stranger(measuring: Measuring, fold: int, number: int, trial: int) -> Shot |
 
 def measure_probabilities(measuring: Measuring, shots: int, negatives: int, sets: int, ways: int) -> dict[str, Any]:
     """Presence and masks of N classes asked together, by the paper's rule and calibrated, over several queries each."""
+
+    def calibrated(episode: Episode, given: Sequence[str]) -> SupportSet:
+        return measuring.photos.calibrated(measuring.model, episode, given, "whole")
+
+    rules: dict[str, Rule] = {"paper": lambda episode, _: measuring.photos.supports(episode), "calibrated": calibrated}
+    return compare_rules(measuring, rules, shots, negatives, sets, ways)
+
+
+def measure_scales(measuring: Measuring, shots: int, negatives: int, sets: int, ways: int) -> dict[str, Any]:
+    """The same, calibrated, for queries that are asked whole, and in tiles where the supports say so."""
+
+    def scaled(scale: ScaleChoice) -> Rule:
+        return lambda episode, given: measuring.photos.calibrated(measuring.model, episode, given, scale)
+
+    return compare_rules(measuring, {"whole": scaled("whole"), "auto": scaled("auto")}, shots, negatives, sets, ways)
+
+
+def compare_rules(
+    measuring: Measuring, rules: Mapping[str, Rule], shots: int, negatives: int, sets: int, ways: int
+) -> dict[str, Any]:
+    """The same supports, negatives and queries by every rule."""
     by_fold: dict[int, dict[str, list[Any]]] = {}
     for fold, trial in itertools.product(measuring.lists, range(sets)):
         numbers = sorted({number for _, number in measuring.lists[fold]})
@@ -220,15 +243,17 @@ def measure_probabilities(measuring: Measuring, shots: int, negatives: int, sets
         with_one = [photo for photo, there in shown.items() if there.any()]
         queries = with_one[: QUERIES - min(QUERIES // 2, len(without))] + without[: QUERIES // 2]
         episode = Episode("", 0, classes, supports)
-        both = {
-            "paper": measuring.photos.supports(episode),
-            "calibrated": measuring.photos.calibrated(measuring.model, episode, given),
-        }
+        both = {kind: rule(episode, given) for kind, rule in rules.items()}
         table = by_fold.setdefault(
-            fold, {f"{kind} {what}": [] for kind in both for what in ("asked", "exact", "overlap")}
+            fold, {f"{kind} {what}": [] for kind in both for what in ("asked", "exact", "overlap", "in tiles")}
         )
+        for kind, encoded in both.items():
+            names = [measuring.dataset.names[number] for number in classes]
+            table[f"{kind} in tiles"] += [
+                n for n, scale in zip(names, encoded.scales, strict=False) if scale == "tiles"
+            ]
         for photo, (kind, encoded) in itertools.product(queries, both.items()):
-            answer = measuring.model.infer(measuring.photos.query(photo), encoded)
+            answer = measuring.model.infer(measuring.photos.query_of(photo, encoded), encoded)
             target, there = episode_target(measuring.photos.labels(photo), classes, "paper")
             present, mask = answer.present.numpy(), answer.mask.numpy()
             table[f"{kind} asked"] += zip(answer.scores.tolist(), there.tolist(), present.tolist(), strict=True)
@@ -238,7 +263,7 @@ def measure_probabilities(measuring: Measuring, shots: int, negatives: int, sets
                 ours, theirs = (mask == way) & counted, (target == way) & counted
                 table[f"{kind} overlap"].append((number, (ours & theirs).sum(), (ours | theirs).sum()))
     report: dict[str, Any] = {"shots": shots, "negatives": negatives, "ways": ways, "sets of a fold": sets}
-    for kind in ("paper", "calibrated"):
+    for kind in rules:
         asked = np.array([one for table in by_fold.values() for one in table[f"{kind} asked"]], dtype=float)
         report[kind] = {
             "presence right, %": _mean(_right(table[f"{kind} asked"]) for table in by_fold.values()),
@@ -252,6 +277,7 @@ def measure_probabilities(measuring: Measuring, shots: int, negatives: int, sets
                     "exact ratio, %": round(100 * float(np.mean(table[f"{kind} exact"])), 1),
                     "mIoU, %": round(_pooled(table[f"{kind} overlap"]), 1),
                     "answers": len(table[f"{kind} asked"]),
+                    "in tiles": table[f"{kind} in tiles"],
                 }
                 for fold, table in by_fold.items()
             },
@@ -303,7 +329,7 @@ def measure_many(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
     chosen = sorted(listed, key=lambda one: sha256(f"many {one}".encode()).digest())[:ways]
     classes = tuple(number for _, number in chosen)
     supports = tuple(tuple(measuring.of_class(fold, number, "many")[:shots]) for fold, number in chosen)
-    many = measuring.photos.calibrated(measuring.model, Episode("", 0, classes, supports), [])
+    many = measuring.photos.calibrated(measuring.model, Episode("", 0, classes, supports), [], "whole")
     found: dict[str, list[tuple[int, int, int]]] = {"alone": [], "among all": [], "paper, among all": []}
     right = {"calibrated": 0, "paper": 0}
     asked = 0
@@ -373,43 +399,57 @@ def measure_cost(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
     plain = measuring.model.encode(supports)
     middle, middle_of_cores = time.perf_counter(), time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    calibrated = measuring.model.encode(supports, calibrate=True)
+    calibrated = measuring.model.encode(supports, calibrate=True, scales="whole")
     ended, ended_of_cores = time.perf_counter(), time.process_time()
-    pairs = 0 if calibrated.examination is None else calibrated.examination.pairs
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scaled = measuring.model.encode(supports, calibrate=True)
+    last = time.perf_counter()
+    pairs, more = (0 if one.examination is None else one.examination.pairs for one in (calibrated, scaled))
     return {
         "classes": len(plain),
         "shots": shots,
         "pairs": pairs,
+        "pairs, scales chosen too": more,
+        "classes in tiles": scaled.scales.count("tiles"),
         "encode, s": round(middle - begun, 1),
         "encode and calibrate, s": round(ended - middle, 1),
+        "encode, calibrate and choose scales, s": round(last - ended, 1),
         "of it on all cores together, s": round(ended_of_cores - middle_of_cores, 1),
-        "most memory before and after, MiB": [
-            round(peak / 1024) for peak in (before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        ],
+        "most memory before and after, MiB": [round(peak / 1024) for peak in (before, after)],
     }
 
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--part", required=True, type=click.Choice(["suspects", "probabilities", "many", "cost"]))
+@click.option("--part", required=True, type=click.Choice(["suspects", "probabilities", "scales", "many", "cost"]))
 @click.option(
     "--fold", "folds", multiple=True, type=int, help="Of the domains, as in 'fscs evaluate'; all if not given."
 )
 @click.option("--model", default="asnet-mini", show_default=True)
+@click.option("--dtype", default="auto", show_default=True)
 @click.option("--shots", default=5, show_default=True)
 @click.option("--negatives", default=0, show_default=True)
 @click.option("--ways", default=1, show_default=True)
 @click.option("--trials", default=2, show_default=True, help="Of each class, or sets of supports of each fold.")
 def main(
-    data: Path, part: str, folds: tuple[int, ...], model: str, shots: int, negatives: int, ways: int, trials: int
+    data: Path,
+    part: str,
+    folds: tuple[int, ...],
+    model: str,
+    dtype: str,
+    shots: int,
+    negatives: int,
+    ways: int,
+    trials: int,
 ) -> None:
     """Print the measurement as JSON."""
-    measuring = Measuring(data, model, folds)
+    measuring = Measuring(data, model, folds, dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # bad masks are planted on purpose
         report = {
             "suspects": lambda: measure_suspects(measuring, trials),
             "probabilities": lambda: measure_probabilities(measuring, shots, negatives, trials, ways),
+            "scales": lambda: measure_scales(measuring, shots, negatives, trials, ways),
             "many": lambda: measure_many(measuring, ways, shots),
             "cost": lambda: measure_cost(measuring, ways, shots),
         }[part]()

@@ -35,6 +35,9 @@ OUTSIDE_SHIFT, OUTSIDE_WEIGHT = 0.7, 0.15
 OFFSET_PRICE = 0.025
 #: Offsets this near to each other are judged together, so that one lucky pixel decides nothing.
 OFFSET_BLUR = 0.5
+#: In tiles a class gains so much IoU at each halving of the share of its photos that it covers, from a share at which
+#: it gains nothing, and that much at most; how many shots that expectation is worth; above ``LARGEST`` nobody asks.
+USUAL_GAIN, EVEN_SHARE, MOST_USUAL, USUAL_WORTH, LARGEST = 0.05, 0.15, 0.1, 2, 0.25
 STEPS = 15
 
 
@@ -173,6 +176,24 @@ def mask_offset(overlaps: Values) -> float:
     worth = np.convolve(mean, kernel / kernel.sum(), "valid") - OFFSET_PRICE * np.square(OFFSETS) / len(overlaps)
     best = np.flatnonzero(worth >= worth.max() - 1e-9)  # equally good: the one that changes least
     return float(OFFSETS[best[np.argmin(np.abs(OFFSETS[best]))]])
+
+
+def tiles_pay(whole: Values, tiles: Values, share: float) -> bool:
+    """Whether a class should be looked for in the query's tiles: what its shots say, and what is usual for its size.
+
+    Args:
+        whole, tiles: (shots, offsets) as :attr:`Evidence.overlaps`, of the same shots at both scales.
+        share: of its photos that the class covers, in (0, 1].
+    """
+    usual = float(np.clip(USUAL_GAIN * np.log2(EVEN_SHARE / max(share, 1e-6)), -MOST_USUAL, MOST_USUAL))
+    gains = _nested(tiles) - _nested(whole)
+    return bool(np.sort(gains).sum() + USUAL_WORTH * usual > 0)
+
+
+def _nested(overlaps: Values) -> Values:
+    """(shots,) IoU of every shot at the offset that the other shots would set."""
+    offsets = [mask_offset(np.delete(overlaps, shot, axis=0)) for shot in range(len(overlaps))]
+    return np.asarray(overlaps[np.arange(len(overlaps)), np.searchsorted(OFFSETS, offsets)])
 
 
 def _logit(share: float) -> float:

@@ -16,14 +16,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fscs_sdk.calibration import OFFSETS, Evidence, Presence, fit_presence, mask_offset
+from fscs_sdk.calibration import LARGEST, OFFSETS, Evidence, Presence, fit_presence, mask_offset, tiles_pay
 from fscs_sdk.likeness import Look, distance, margin
 from fscs_sdk.model.ifsl import Calibration
+from fscs_sdk.model.tiles import TILES, Scale, ScaleChoice
 from fscs_sdk.outlines import Moved, best_offset
 from fscs_sdk.spelling import counted
 
-#: A photo (shots first, then negatives) and shots (P',) -> foreground minus background logits of the pairs, (P', h, w).
-Ask = Callable[[int, Sequence[int]], Tensor]
+#: A photo (shots first, then negatives), shots (P',) of one class, and the scale at which they look -> foreground minus
+#: background logits of the pairs, (P', h, w).
+Ask = Callable[[int, Sequence[int], Scale], Tensor]
 #: Photos of other classes, and likewise negatives, that are asked for a class at most; and shots that look for another.
 NEGATIVES_PER_CLASS, LOOKING = 16, 10
 #: A calibrated score is the probability that the class is there, so this is where presence begins.
@@ -95,6 +97,7 @@ class ExaminedClass:
         positives: photos that show the class and were asked about.
         foreign: photos of other classes that were.
         negatives: photos named as negatives that were.
+        scale: at which its shots look for it.
         advice: the one photo more that would help most.
     """
 
@@ -109,10 +112,13 @@ class ExaminedClass:
     foreign: int
     negatives: int
     advice: str
+    scale: Scale = "whole"
 
     def __str__(self) -> str:
         """A sentence for people."""
         state = f"threshold {self.threshold:.2f}, offset {self.offset:+.2f}" if self.calibrated else "as the model asks"
+        if self.scale == "tiles":
+            state += "; looked for in tiles, which takes about five times as long"
         if self.positives + self.foreign + self.negatives == 0:
             known = "no photo could be asked for it, so how many of its answers are right is not known"
         else:
@@ -210,6 +216,10 @@ class Photos:
     def shots_like(self, shot: int) -> list[int]:
         return self.shots_of(int(self.class_index[shot]))
 
+    def is_given(self, photo: int, way: int) -> bool:
+        """Whether a photo is one of the class's shots."""
+        return photo < len(self.class_index) and int(self.class_index[photo]) == way
+
     def label(self, shot: int) -> tuple[str, int]:
         """The class's name and the shot's number in it, from 1."""
         way = int(self.class_index[shot])
@@ -218,10 +228,12 @@ class Photos:
 
 @dataclass(frozen=True, eq=False)
 class ClassSettings:
-    """What is set for N classes: eq. 2's ``thresholds`` (N,), and a ``calibration``, None where nothing is changed."""
+    """What is set for N classes: eq. 2's ``thresholds`` (N,), a ``calibration``, None where nothing is changed, and the
+    ``scales`` at which they are looked for."""
 
     thresholds: Tensor
     calibration: Calibration | None
+    scales: tuple[Scale, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +263,7 @@ def examine(
     ask: Ask,
     *,
     delta: float,
+    scales: Sequence[ScaleChoice] = (),
     negatives_per_class: int = NEGATIVES_PER_CLASS,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Examination, ClassSettings]:
@@ -259,10 +272,12 @@ def examine(
     Every shot is asked with at most ten others of its class, and for a class at most ``negatives_per_class`` photos of
     other classes and as many named negatives, which a hash of their pixels chooses: the order of photos and classes
     changes nothing. With N classes of K <= 11 shots these are at most N K (K - 1 + 2 ``negatives_per_class``) pairs.
+    Where classes are looked for in tiles they are asked once more so, each as four pairs.
 
     Args:
         ask: see :data:`Ask`.
         delta: the model's own threshold, eq. 2.
+        scales: of the N classes; ``auto``: as the shots that look for each other say. Without any, all are whole.
         progress: called with the pairs asked and all of them.
 
     Raises:
@@ -272,26 +287,18 @@ def examine(
         raise ValueError(f"negatives_per_class is {negatives_per_class}; it must be a number from 0")
     same = _same_photos(photos.pixels)
     plan = _plan(photos, same, negatives_per_class)
-    looked: dict[int, _Looked] = {}
-    asked: dict[tuple[int, int], NDArray[np.float64]] = {}
-    done, total = 0, sum(len(shots) for _, _, shots in plan)
-    for photo, way, shots in plan:
-        logits = ask(photo, shots).double().numpy()
-        if photo < len(photos.class_index) and photos.class_index[photo] == way:
-            looked[photo] = _look(logits, shots, None if photos.tagged[photo] else photos.masks[photo])
-        else:
-            asked[photo, way] = logits.mean(axis=0)
-        done += len(shots)
-        if progress is not None:
-            progress(done, total)
-
+    answers = _Answers(photos, ask, progress)
+    answers.look(plan, "whole")
     ways = range(len(photos.names))
     suspects = _by_themselves(photos, same)
-    suspects += [one for way in ways for one in _unlike(photos, photos.shots_of(way), looked)]
+    suspects += [one for way in ways for one in _unlike(photos, photos.shots_of(way), answers.looked)]
     surest: dict[tuple[str, int], Suspect] = {}
     for one in sorted(suspects, key=lambda one: (-one.sureness, one.name, one.shot, one.reason)):
         surest.setdefault((one.name, one.shot), one)
     doubted = {shot for shot, suspect in surest.items() if suspect.sureness >= DOUBTED}
+
+    found_in = _choose_scales(answers, plan, scales or ["whole"] * len(ways), doubted)
+    looked, asked = answers.looked, answers.asked
     while True:  # again for each shot that another class claims: it sets nothing either
         evidence = [_evidence(photos, way, looked, asked, doubted) for way in ways]
         presences = [fit_presence(one, delta) for one in evidence]
@@ -306,28 +313,93 @@ def examine(
     named = (_with_claim(suspect, claims.get(shot)) for shot, suspect in surest.items())
     examination = Examination(
         suspects=tuple(sorted(named, key=lambda one: (-one.sureness, one.name, one.shot))),
-        classes=tuple(_summary(photos, way, evidence[way], presences[way], offsets[way], delta, asked) for way in ways),
+        classes=tuple(
+            replace(
+                _summary(photos, way, evidence[way], presences[way], offsets[way], delta, asked), scale=found_in[way]
+            )
+            for way in ways
+        ),
         shots=seen,
         remarks=remarks,
-        pairs=total,
+        pairs=answers.total,
         found=tuple(_map(looked.get(shot)) for shot in range(len(photos.class_index))),
     )
-    return examination, _settings(evidence, presences, offsets, delta)
+    return examination, _settings(evidence, presences, offsets, delta, found_in)
+
+
+class _Answers:
+    """What the network said so far.
+
+    Attributes:
+        looked: for each shot that others of its class looked for what they found, at the class's scale.
+        asked: for each photo and class that it is not given for the mean of what the class's shots found in it.
+        total: pairs that were asked, or soon will be; a photo's tiles count each.
+    """
+
+    def __init__(self, photos: Photos, ask: Ask, progress: Callable[[int, int], object] | None) -> None:
+        self.photos, self._ask, self._progress = photos, ask, progress
+        self.looked: dict[int, _Looked] = {}
+        self.asked: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self.done = self.total = 0
+
+    def look(self, plan: Sequence[tuple[int, int, list[int]]], scale: Scale) -> None:
+        """Ask for (photo, class, shots that look for it) at a scale, in place of what was found at another."""
+        photos, each = self.photos, TILES if scale == "tiles" else 1
+        self.total += each * sum(len(shots) for _, _, shots in plan)
+        for photo, way, shots in plan:
+            logits = self._ask(photo, shots, scale).double().numpy()
+            if photos.is_given(photo, way):
+                self.looked[photo] = _look(logits, shots, None if photos.tagged[photo] else photos.masks[photo])
+            else:
+                self.asked[photo, way] = logits.mean(axis=0)
+            self.done += each * len(shots)
+            if self._progress is not None:
+                self._progress(self.done, self.total)
+
+
+def _choose_scales(
+    answers: _Answers,
+    plan: Sequence[tuple[int, int, list[int]]],
+    scales: Sequence[ScaleChoice],
+    doubted: set[tuple[str, int]],
+) -> tuple[Scale, ...]:
+    """The scale of every class; ``answers``, of whole photos, become those at it.
+
+    First the shots of every class are asked that is asked for in tiles, or that may gain by them. They say whether the
+    other photos have to be asked so, too.
+    """
+    photos, whole = answers.photos, dict(answers.looked)
+    ways = range(len(photos.names))
+    masked = [[shot for shot in _trusted(photos, way, whole, doubted) if not photos.tagged[shot]] for way in ways]
+    shares = [float(np.median(photos.marked[some])) if len(some) >= 2 else 1.0 for some in masked]
+    chosen = ["whole" if one == "auto" and shares[way] > LARGEST else one for way, one in enumerate(scales)]
+    answers.look([one for one in plan if chosen[one[1]] != "whole" and photos.is_given(*one[:2])], "tiles")
+    for way in (way for way in ways if chosen[way] == "auto"):
+        pay = tiles_pay(_overlaps_of(whole, masked[way]), _overlaps_of(answers.looked, masked[way]), shares[way])
+        chosen[way] = "tiles" if pay else "whole"
+        if not pay:
+            answers.looked |= {shot: whole[shot] for shot in photos.shots_of(way) if shot in whole}
+    answers.look([one for one in plan if chosen[one[1]] == "tiles" and not photos.is_given(*one[:2])], "tiles")
+    return tuple("tiles" if one == "tiles" else "whole" for one in chosen)
 
 
 def _settings(
-    evidence: Sequence[Evidence], presences: Sequence[Presence], offsets: Sequence[float], delta: float
+    evidence: Sequence[Evidence],
+    presences: Sequence[Presence],
+    offsets: Sequence[float],
+    delta: float,
+    scales: tuple[Scale, ...],
 ) -> ClassSettings:
     def numbers(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device="cpu")
 
     pairs = list(zip(evidence, presences, strict=True))
     thresholds = numbers([EVEN if one.enough else delta for one in evidence])
-    if not any(one.enough for one in evidence):
-        return ClassSettings(thresholds, None)
+    if not any(one.enough for one in evidence) and "tiles" not in scales:
+        return ClassSettings(thresholds, None, scales)
     cuts = numbers([presence.cut if one.enough else 0.0 for one, presence in pairs])
     slopes = numbers([presence.slope if one.enough else 1.0 for one, presence in pairs])
-    return ClassSettings(thresholds, Calibration(numbers(offsets), cuts, slopes))
+    return ClassSettings(thresholds, Calibration(numbers(offsets), cuts, slopes), scales)
 
 
 # ---- What is asked ---------------------------------------------------------------------------------------------------
@@ -383,6 +455,12 @@ def _look(logits: NDArray[np.float64], shots: Sequence[int], mask: NDArray[np.bo
         peaks=logits.max(axis=(1, 2)),
         without=np.array([0.5 if truth is None or len(shots) < 2 else _area(one, truth) for one in left_out]),
     )
+
+
+def _overlaps_of(looked: Mapping[int, _Looked], shots: Sequence[int]) -> NDArray[np.float64]:
+    """(shots with a mask, offsets), as :attr:`Evidence.overlaps`."""
+    found = [looked[shot].overlaps for shot in shots]
+    return np.array([one for one in found if one is not None]).reshape(-1, len(OFFSETS))
 
 
 def _shares(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -572,6 +650,11 @@ def _with_claim(suspect: Suspect, claimed_by: str | None) -> Suspect:
 # ---- What is set -----------------------------------------------------------------------------------------------------
 
 
+def _trusted(photos: Photos, way: int, looked: Mapping[int, _Looked], doubted: set[tuple[str, int]]) -> list[int]:
+    """A class's shots that were asked and that nobody suspects."""
+    return [shot for shot in photos.shots_of(way) if shot in looked and photos.label(shot) not in doubted]
+
+
 def _evidence(
     photos: Photos,
     way: int,
@@ -579,7 +662,7 @@ def _evidence(
     asked: Mapping[tuple[int, int], NDArray[np.float64]],
     doubted: set[tuple[str, int]],
 ) -> Evidence:
-    trusted = [shot for shot in photos.shots_of(way) if shot in looked and photos.label(shot) not in doubted]
+    trusted = _trusted(photos, way, looked, doubted)
     own = [looked[shot] for shot in trusted]
     outside = [_peak_outside(looked[shot].logits, photos.masks[shot]) for shot in trusted if not photos.tagged[shot]]
     count = len(photos.class_index)
@@ -588,7 +671,7 @@ def _evidence(
         outside=np.array([peak for peak in outside if peak is not None]),
         foreign=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo < count]),
         named=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo >= count]),
-        overlaps=np.array([one.overlaps for one in own if one.overlaps is not None]).reshape(-1, len(OFFSETS)),
+        overlaps=_overlaps_of(looked, trusted),
     )
 
 

@@ -84,6 +84,9 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
     if model.device.type != "cpu":
         raise ValueError(f"a model on {model.device} cannot be exported; load it with device='cpu'")
     model.check(supports)
+    if supports.in_tiles:
+        which = ", ".join(repr(n) for n, scale in zip(supports.names, supports.scales, strict=True) if scale == "tiles")
+        raise ValueError(f"a graph takes photos whole, and {which} is looked for in tiles; encode with scales='whole'")
     if target.suffix == ".onnx":
         for package in ("onnx", "onnxscript"):
             require(package, "ONNX export", extra="export")
@@ -166,7 +169,7 @@ class _Answer(nn.Module):
             calibration = Calibration(self.offsets, self.cuts, self.slopes) if self.calibrated else None
             shots = torch.split(logits, self.shots)
             answer = infer(shots, (self.side, self.side), self.thresholds, calibration=calibration)
-            return carry.clone(), (answer.scores, answer.present, answer.maps.foreground.clone(), answer.mask)
+            return carry.clone(), (answer.scores, answer.present, answer.maps.foreground[0].clone(), answer.mask)
 
         _, answers = scan(photo, torch.zeros(1), [feature for level in query for feature in level])
         scores, present, foreground, mask = answers

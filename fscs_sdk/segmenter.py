@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, cast, get_args, overload
@@ -23,6 +24,8 @@ from fscs_sdk.images import (
     ImageSource,
     ImageWarning,
     close_up,
+    cut_tiles,
+    fullest_tile,
     read_image,
     resize_image,
     resize_mask,
@@ -32,6 +35,7 @@ from fscs_sdk.model.correlation import Pyramid
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Maps, ProtocolName, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.model.squeeze import visible_keys
+from fscs_sdk.model.tiles import SCALES, SHARE, Scale, ScaleChoice, join_tiles, tile_step
 from fscs_sdk.prediction import Failure, Prediction
 from fscs_sdk.references.shots import read_shot
 from fscs_sdk.streaming import (
@@ -47,7 +51,7 @@ from fscs_sdk.streaming import (
     share_out,
     workers,
 )
-from fscs_sdk.supports import Shot, SupportSet, digest, merge_thresholds, parse_supports
+from fscs_sdk.supports import Shot, SupportSet, choose_scales, digest, merge_thresholds, parse_supports
 from fscs_sdk.video import capture_frames, is_capture
 from fscs_sdk.weights import locate_model
 
@@ -70,20 +74,22 @@ class EncodedQuery:
     Attributes:
         pyramid: maps (1, C_l, H, W).
         size: (height, width) of the photo.
+        tiles: the pyramids of its four tiles; empty where they were not asked for.
         photo: uint8 (height, width, 3), whose edges its maps follow; None: they follow none.
     """
 
-    pyramid: list[list[Tensor]]
+    pyramid: Pyramid
     size: tuple[int, int]
+    tiles: tuple[Pyramid, ...] = ()
     photo: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A photo, uint8 (H, W, 3), at its own size and at the network's."""
+    """A photo, uint8 (H, W, 3), and uint8 (1 or 5, side, side, 3): as the network takes it, and its tiles if asked."""
 
     image: NDArray[np.uint8]
-    resized: NDArray[np.uint8]
+    views: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -241,6 +247,7 @@ class FewShotSegmenter:
         calibrate: bool = False,
         negatives: Sequence[ImageSource] = (),
         negatives_per_class: int = NEGATIVES_PER_CLASS,
+        scales: ScaleChoice | Mapping[str, ScaleChoice] = "auto",
         progress: Callable[[int, int], object] | None = None,
     ) -> SupportSet:
         """Pass every support photo through the backbone, once; the result can be used any number of times, and saved.
@@ -256,10 +263,14 @@ class FewShotSegmenter:
                 probabilities that it is there. What thresholds and offsets rest on is in ``examination``.
             negatives: for ``calibrate``, photos that show none of the classes, in any form that a query may have.
             negatives_per_class: see :meth:`examine`.
+            scales: with ``calibrate``, how classes are looked for, for all or by name: ``whole``, as the paper does;
+                ``tiles``: in four overlapping tiles of the query, with supports that are cropped to one, for what is
+                small in its photos (a query then takes about five times as long); ``auto``: in tiles, where the shots
+                of a class find each other much better so.
             progress: with ``calibrate``, called with the pairs of photos that are asked and all of them.
 
         Raises:
-            ValueError: a support or negative that cannot be used; the message names it. Negatives without
+            ValueError: a support or negative that cannot be used; the message names it. Negatives or ``tiles`` without
                 ``calibrate``, or ``calibrate`` with ``protocol="authors"``, which decides shot by shot.
         """
         if not calibrate and negatives:
@@ -268,11 +279,14 @@ class FewShotSegmenter:
             raise ValueError("calibration is for the protocol 'paper'; the authors' program decides shot by shot")
         shots = parse_supports(supports)
         names = tuple(shots)
+        asked = choose_scales(names, scales)
+        if not calibrate and "tiles" in asked:
+            raise ValueError("a scale is part of a calibration; encode with calibrate=True, or leave out scales")
         own = self._own_thresholds(len(names))
         if threshold is not None:
             merge_thresholds(names, threshold, own)  # what cannot be is refused before the photos are read
         if calibrate:
-            encoded = self._examine(shots, own, negatives, negatives_per_class, max_pixels, progress)
+            encoded = self._examine(shots, own, negatives, negatives_per_class, asked, max_pixels, progress)
         else:
             encoded = self._encode_shots(shots, own, self._read_shots(shots, max_pixels))
         return encoded if threshold is None else encoded.with_thresholds(threshold)
@@ -283,6 +297,7 @@ class FewShotSegmenter:
         *,
         negatives: Sequence[ImageSource] = (),
         negatives_per_class: int = NEGATIVES_PER_CLASS,
+        scales: ScaleChoice | Mapping[str, ScaleChoice] = "auto",
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Callable[[int, int], object] | None = None,
     ) -> Examination:
@@ -295,6 +310,7 @@ class FewShotSegmenter:
             supports: a mapping as for :meth:`encode`.
             negatives: photos that show none of the classes, in any form that a query may have.
             negatives_per_class: at most so many photos of other classes, and so many negatives, are asked for a class.
+            scales: as for :meth:`encode`.
             max_pixels: as for :meth:`encode`.
             progress: called with the pairs of photos that are asked and all of them.
 
@@ -303,7 +319,8 @@ class FewShotSegmenter:
         """
         shots = parse_supports(supports)
         own = self._own_thresholds(len(shots))
-        encoded = self._examine(shots, own, negatives, negatives_per_class, max_pixels, progress)
+        asked = choose_scales(tuple(shots), scales)
+        encoded = self._examine(shots, own, negatives, negatives_per_class, asked, max_pixels, progress)
         return cast(Examination, encoded.examination)
 
     def _own_thresholds(self, ways: int) -> Tensor:
@@ -315,6 +332,7 @@ class FewShotSegmenter:
         thresholds: Tensor,
         negatives: Sequence[ImageSource],
         negatives_per_class: int,
+        scales: Sequence[ScaleChoice],
         max_pixels: int,
         progress: Callable[[int, int], object] | None,
     ) -> SupportSet:
@@ -325,40 +343,65 @@ class FewShotSegmenter:
         """
         if isinstance(negatives, (str, bytes, os.PathLike)):
             raise ValueError("negatives must be a list of photos; put a single one into a list")
-        read = self._read_shots(shots, max_pixels, whole=True)
+        tiles = any(scale != "whole" for scale in scales)
+        read = self._read_shots(shots, max_pixels, whole=True, tiles=tiles)
         others = [
             read_image(one, label=f"negative {number}", max_pixels=max_pixels)
             for number, one in enumerate(negatives, start=1)
         ]
-        wholes = [one.whole for one in read] + [resize_image(image, self.network.input_side) for image in others]
+        wholes = [one.whole.photo for one in read] + [resize_image(image, self.network.input_side) for image in others]
+        fines = [one.fine for one in read] + [self._fine(image) if tiles else None for image in others]
         queries: list[Pyramid] = []
         encoded = self._encode_shots(shots, thresholds, read, queries)
-        kept = {index: query for index, query in enumerate(queries) if read[index].photo is read[index].whole}
-        latest: dict[int, Pyramid] = {}  # of the photos that are not kept, the one that is being asked
+        kept = {
+            index: EncodedQuery(query, (0, 0))
+            for index, query in enumerate(queries)
+            if read[index].support is read[index].whole
+        }
+        latest: dict[tuple[int, Scale], EncodedQuery] = {}  # of the photos that are not kept, the one that is asked now
 
-        def ask(photo: int, asked: Sequence[int]) -> Tensor:
-            query = kept.get(photo) or latest.get(photo)
+        @cache
+        def cropped() -> SupportSet:
+            """The shots as they serve queries in tiles; nobody waits for them who asks for none."""
+            views = [one.tile for one in read if one.tile is not None]
+            masks = torch.from_numpy(np.stack([view.mask for view in views]))
+            return replace(encoded, features=self._encode_photos([view.photo for view in views]), masks=masks)
+
+        def ask(photo: int, asked: Sequence[int], scale: Scale) -> Tensor:
+            query = latest.get((photo, scale)) or (kept.get(photo) if scale == "whole" else None)
             if query is None:
                 latest.clear()
-                query = latest[photo] = self._encode_input(self._to_input([wholes[photo]]), (0, 0)).pyramid
-            return self._ask(query, encoded, asked)
+                fine = fines[photo]
+                views = [wholes[photo]] if scale == "whole" or fine is None else cut_tiles(fine, len(wholes[photo]))
+                pyramids = self._pyramids(self._to_input([*views]))
+                query = EncodedQuery(pyramids[0], (0, 0), () if scale == "whole" else tuple(pyramids))
+                latest[photo, scale] = query
+            return self.ask(query, encoded if scale == "whole" else cropped(), asked, scale)
 
         photos = Photos(
             names=encoded.names,
             class_index=encoded.class_index.numpy(),
             tagged=encoded.tagged.numpy(),
-            masks=np.stack([one.whole_mask for one in read]),
+            masks=np.stack([one.whole.mask for one in read]),
             marked=np.array([one.marked for one in read]),
             pixels=np.stack(wholes),
             features=(encoded.features[0], encoded.features[1]),
             close_masks=encoded.masks.numpy(),
         )
         examination, settings = examine(
-            photos, ask, delta=self.network.threshold, negatives_per_class=negatives_per_class, progress=progress
+            photos,
+            ask,
+            delta=self.network.threshold,
+            scales=scales,
+            negatives_per_class=negatives_per_class,
+            progress=progress,
         )
         if settings.calibration is None:
             return replace(encoded, examination=examination)
         made_from = [encoded.source, "calibrated", str(negatives_per_class), *sorted(digest(image) for image in others)]
+        made_from += [f"{name} {scale}" for name, scale in zip(shots, scales, strict=True) if scale != "whole"]
+        if "tiles" in settings.scales:
+            encoded = encoded.at_scales(settings.scales, cropped())
         return replace(
             encoded,
             thresholds=settings.thresholds,
@@ -379,8 +422,8 @@ class FewShotSegmenter:
         made_from = [str(self.network.threshold)]
         for name, one in zip((name for name, class_shots in shots.items() for _ in class_shots), read, strict=True):
             made_from += name, one.content
-        features = self._encode_photos([one.photo for one in read], queries)
-        masks = torch.from_numpy(np.stack([one.mask for one in read]))
+        features = self._encode_photos([one.support.photo for one in read], queries)
+        masks = torch.from_numpy(np.stack([one.support.mask for one in read]))
         self._tell_unseen(shots, masks, features[0][0])
         return SupportSet(
             names=tuple(shots),
@@ -581,7 +624,9 @@ class FewShotSegmenter:
 
         def decode(query: tuple[ImageSource, str | None]) -> tuple[ImageSource, _Decoded | Failed]:
             source, label = query
-            return source, attempt(source, lambda: self._decode(source, label, max_pixels))
+            return source, attempt(
+                source, lambda: self._decode(source, label, max_pixels, tiles="tiles" in supports.scales)
+            )
 
         def begin(decoded: tuple[ImageSource, _Decoded | Failed]) -> Callable[[], Prediction | Failed]:
             source, photo = decoded
@@ -603,49 +648,75 @@ class FewShotSegmenter:
 
     def _predict(self, source: ImageSource, label: str | None, supports: SupportSet, max_pixels: int) -> Prediction:
         image = read_image(source, label=label, max_pixels=max_pixels)
-        answer = self.infer(self.encode_query(image), supports)
+        answer = self.infer(self.encode_query(image, tiles="tiles" in supports.scales), supports)
         return self._prediction(image, supports, answer.maps, [tensor.cpu().numpy() for tensor in _parts(answer)])
 
-    def _decode(self, source: ImageSource, label: str | None, max_pixels: int) -> _Decoded:
+    def _decode(self, source: ImageSource, label: str | None, max_pixels: int, *, tiles: bool) -> _Decoded:
         image = read_image(source, label=label, max_pixels=max_pixels)
-        return _Decoded(image, resize_image(image, self.network.input_side))
+        return _Decoded(image, self._views(image, tiles=tiles))
+
+    def _views(self, image: NDArray[np.uint8], *, tiles: bool) -> NDArray[np.uint8]:
+        """uint8 (1 or 5, side, side, 3): the photo, and its four tiles."""
+        side = self.network.input_side
+        whole = resize_image(image, side)[None]
+        return np.concatenate([whole, cut_tiles(self._fine(image), side)]) if tiles else whole
+
+    def _fine(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A photo at the side at which its tiles are as large as the network takes them."""
+        side = self.network.input_side
+        return resize_image(image, side + tile_step(side))
 
     def _begin(self, photo: _Decoded, supports: SupportSet, transfers: Transfers) -> Callable[[], Prediction]:
         """Give the device all the work of a query; calling the result waits for the answer."""
-        query = self._encode_input(transfers.upload(photo.resized[None]), photo.image.shape[:2])
+        query = self._encode_input(transfers.upload(photo.views), photo.image.shape[:2])
         if self.edges:
             query = replace(query, photo=transfers.upload(photo.image))
         answer = self.infer(query, supports)
         fetch = transfers.download(_parts(answer))
         return lambda: self._prediction(photo.image, supports, answer.maps, fetch())
 
-    def encode_query(self, image: NDArray[np.uint8]) -> EncodedQuery:
-        """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes."""
-        resized = resize_image(image, self.network.input_side)
-        query = self._encode_input(self._to_input([resized]), image.shape[:2])
+    def encode_query(self, image: NDArray[np.uint8], *, tiles: bool = False) -> EncodedQuery:
+        """A decoded photo, uint8 (H, W, 3) -> its pyramid: the half of a prediction that no support changes.
+
+        Args:
+            tiles: those of its tiles too, which supports need whose ``in_tiles`` is true.
+        """
+        query = self._encode_input(self._to_input([*self._views(image, tiles=tiles)]), image.shape[:2])
         return replace(query, photo=torch.from_numpy(image).to(self.device)) if self.edges else query
 
-    def _encode_input(self, photo: Tensor, size: tuple[int, int]) -> EncodedQuery:
-        """uint8 (1, side, side, 3) on the device -> a query; ``size``: (height, width) that its answer is to have."""
+    def _encode_input(self, views: Tensor, size: tuple[int, int]) -> EncodedQuery:
+        """uint8 (1 or 5, side, side, 3) on the device -> a query; ``size``: (height, width) of its answer."""
+        whole, *tiles = self._pyramids(views)
+        return EncodedQuery(whole, size, tuple(tiles))
 
-        def encode() -> list[list[Tensor]]:
+    def _pyramids(self, views: Tensor) -> list[Pyramid]:
+        """Of photos or tiles, uint8 (B, side, side, 3) on the device: one at a time, so each is always the same."""
+
+        def encode(view: Tensor) -> list[list[Tensor]]:
             with self._autocast("backbone"):
-                pyramid = self.network.encode_queries(photo.permute(0, 3, 1, 2))
+                pyramid = self.network.encode_queries(view[None].permute(0, 3, 1, 2))
             return [[feature.to(self.dtype) for feature in level] for level in pyramid]
 
         self._check_process()
-        return EncodedQuery(run(encode) if self.device.type == "cpu" else encode(), size)
+        return share(encode, views) if self.device.type == "cpu" else [encode(view) for view in views]
 
     def infer(self, query: EncodedQuery, supports: SupportSet) -> Inference:
-        """The light half: one encoded query against encoded supports, as tensors on the model's device."""
+        """The light half: one encoded query against encoded supports, as tensors on the model's device.
+
+        Raises:
+            ValueError: the supports look for a class in tiles, and the query was encoded without its own.
+        """
+        if "tiles" in supports.scales and not query.tiles:
+            raise ValueError("these supports look for a class in tiles; encode the query with tiles=True")
         supports = self._near(supports)
         shots = torch.bincount(supports.class_index, minlength=len(supports.names)).tolist()
-        logits = self._pair_logits(query.pyramid, supports)
+        scaled = self._logits_by_scale(query, supports) if "tiles" in supports.scales else None
+        logits = self._pair_logits(query.pyramid, supports) if scaled is None else []
 
         def conclude() -> Inference:
             with torch.inference_mode(), self._autocast("answer"):
                 return infer(
-                    torch.split(torch.cat(logits), shots),
+                    torch.split(torch.cat(logits), shots) if scaled is None else scaled,
                     query.size,
                     supports.thresholds.to(self.device),
                     protocol=self.protocol,
@@ -655,17 +726,41 @@ class FewShotSegmenter:
 
         return run(conclude) if self.device.type == "cpu" else conclude()
 
-    def ask(self, query: EncodedQuery, supports: SupportSet, shots: Sequence[int]) -> Tensor:
+    def ask(self, query: EncodedQuery, supports: SupportSet, shots: Sequence[int], scale: Scale = "whole") -> Tensor:
         """What single shots, numbered in the set's order, find in a query: foreground minus background logits.
+
+        Args:
+            scale: where they look, whatever the set says of their classes.
 
         Returns:
             float32 (P, h, w) on the CPU, before anything is averaged or calibrated.
         """
-        return self._ask(query.pyramid, supports, shots)
+        logits = self._logits(query, self._near(supports), torch.tensor(shots, device="cpu"), scale)
+        return run(lambda: (logits[:, 1].float() - logits[:, 0].float()).cpu())
 
-    def _ask(self, query: Pyramid, supports: SupportSet, shots: Sequence[int]) -> Tensor:
-        logits = self._pair_logits(query, self._near(supports), torch.tensor(shots, device="cpu"))
-        return run(lambda: torch.cat([some[:, 1].float() - some[:, 0].float() for some in logits]).cpu())
+    def _logits_by_scale(self, query: EncodedQuery, supports: SupportSet) -> list[Tensor]:
+        """For each class of :meth:`_near`'s supports its shots' logits (K, 2, h, w), on the grid of its scale."""
+        found: dict[int, Tensor] = {}
+        for scale in SCALES:
+            ways = torch.tensor([way for way, own in enumerate(supports.scales) if own == scale], device="cpu")
+            shots = torch.isin(supports.class_index, ways).nonzero()[:, 0]
+            if len(shots):
+                logits = self._logits(query, supports, shots, scale)
+                counts = torch.bincount(supports.class_index, minlength=len(supports.names))[ways].tolist()
+                found |= zip(ways.tolist(), torch.split(logits, counts), strict=True)
+        return [found[way] for way in range(len(supports.names))]
+
+    def _logits(self, query: EncodedQuery, supports: SupportSet, shots: Tensor, scale: Scale) -> Tensor:
+        """(P, 2, h, w) of the shots that are numbered, from the whole query or joined from its tiles."""
+        pyramids = [query.pyramid] if scale == "whole" else query.tiles
+        maps = [self._pair_logits(pyramid, supports, shots) for pyramid in pyramids]
+
+        def join() -> Tensor:
+            with torch.inference_mode():
+                joined = [torch.cat(parts) for parts in maps]
+                return joined[0] if scale == "whole" else join_tiles(torch.stack(joined))
+
+        return run(join) if self.device.type == "cpu" else join()
 
     def _pair_logits(self, query: Pyramid, supports: SupportSet, shots: Tensor | None = None) -> list[Tensor]:
         """Of a query with all shots of :meth:`_near`'s supports, or with those numbered in ``shots``: (P, 2, h, w) in
@@ -692,11 +787,12 @@ class FewShotSegmenter:
         self, image: NDArray[np.uint8], supports: SupportSet, maps: Maps, parts: Sequence[NDArray[Any]]
     ) -> Prediction:
         """A photo's answer from its :func:`_parts` in main memory; ``maps`` say how they were made."""
-        scores, present, mask, foreground, *background = parts
+        scores, present, mask, *planes = parts
+        fetched = tuple(torch.from_numpy(plane) for plane in planes)
         late = Maps(
-            torch.from_numpy(foreground),
+            fetched[: len(maps.foreground)],
             maps.size,
-            background=torch.from_numpy(background[0]) if background else None,
+            background=None if maps.background is None else fetched[-1],
             present=None if maps.present is None else torch.from_numpy(present),
             logarithms=maps.logarithms,
             photo=torch.from_numpy(image) if self.edges else None,
@@ -751,28 +847,36 @@ class FewShotSegmenter:
         return supports if threshold is None else supports.with_thresholds(threshold)
 
     def _read_shots(
-        self, shots: Mapping[str, Sequence[Shot]], max_pixels: int, *, whole: bool = False
+        self, shots: Mapping[str, Sequence[Shot]], max_pixels: int, *, whole: bool = False, tiles: bool = False
     ) -> list["_ReadShot"]:
         """All shots in their order; see :meth:`_read_shot`."""
         return [
-            self._read_shot(shot, name, f"shot {number} of class {name!r}", max_pixels, whole=whole)
+            self._read_shot(shot, name, f"shot {number} of class {name!r}", max_pixels, whole=whole, tiles=tiles)
             for name, class_shots in shots.items()
             for number, shot in enumerate(class_shots, start=1)
         ]
 
-    def _read_shot(self, shot: Shot, name: str, label: str, max_pixels: int, *, whole: bool) -> "_ReadShot":
-        """A shot at the network's side; ``whole``: also as it is, where it is cropped around its object."""
+    def _read_shot(
+        self, shot: Shot, name: str, label: str, max_pixels: int, *, whole: bool, tiles: bool
+    ) -> "_ReadShot":
+        """A shot at the network's side; ``whole``: also as it is, where it is cropped around its object; ``tiles``:
+        also in the tile that holds most of its object, and fine enough to cut tiles of it."""
         image, mask = read_shot(shot, name, label=label, max_pixels=max_pixels)
         side = self.network.input_side
+        fine = self._fine(image) if tiles else None
         if mask is None:
-            photo, everywhere = resize_image(image, side), np.ones((side, side), dtype=np.bool_)
-            return _ReadShot(photo, everywhere, photo, everywhere, 1.0, True, digest(image))
+            everything = _View(resize_image(image, side), np.ones((side, side), dtype=np.bool_))
+            return _ReadShot(everything, everything, everything if tiles else None, fine, 1.0, True, digest(image))
         marked, content = float(mask.mean()), digest(image, mask)
+
+        def view(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> _View:
+            return _View(resize_image(image, side), resize_mask(mask, side))
+
         near, near_mask = close_up(image, mask, self.network.close_up)
-        photo, small = resize_image(near, side), resize_mask(near_mask, side)
-        if near is image or not whole:
-            return _ReadShot(photo, small, photo, small, marked, False, content)
-        return _ReadShot(photo, small, resize_image(image, side), resize_mask(mask, side), marked, False, content)
+        support = view(near, near_mask)
+        query = support if near is image or not whole else view(image, mask)
+        tile = view(*close_up(*fullest_tile(image, mask, SHARE), self.network.close_up)) if tiles else None
+        return _ReadShot(support, query, tile, fine, marked, False, content)
 
     def _encode_photos(
         self, photos: list[NDArray[np.uint8]], queries: list[Pyramid] | None = None
@@ -831,15 +935,23 @@ class FewShotSegmenter:
 
 
 @dataclass(frozen=True, eq=False)
-class _ReadShot:
-    """A shot at the network's side: ``photo`` and ``mask`` as it serves as a support, ``whole`` and ``whole_mask`` as a
-    query; ``marked`` is the share of the photo that its mask marks, ``content`` a digest of both before they are
-    resized, which may round otherwise elsewhere."""
+class _View:
+    """A photo, or a part of it, and its mask at the network's side."""
 
     photo: NDArray[np.uint8]
     mask: NDArray[np.bool_]
-    whole: NDArray[np.uint8]
-    whole_mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadShot:
+    """A shot: ``support`` and ``whole`` as it serves as a support and as a query; ``tile`` as a support of queries in
+    tiles, and ``fine``, of which its own tiles are cut, where they were asked for; ``marked`` is the share of the photo
+    that its mask marks, ``content`` a digest of both before they are resized, which may round otherwise elsewhere."""
+
+    support: _View
+    whole: _View
+    tile: _View | None
+    fine: NDArray[np.uint8] | None
     marked: float
     tagged: bool
     content: str
@@ -848,8 +960,8 @@ class _ReadShot:
 def _parts(answer: Inference) -> list[Tensor]:
     """What a prediction is made of: scores, presence, mask, foreground, and background where it has its own."""
     maps = answer.maps
-    known = [maps.foreground] if maps.background is None else [maps.foreground, maps.background]
-    return [answer.scores, answer.present, answer.mask, *known]
+    background = [] if maps.background is None else [maps.background]
+    return [answer.scores, answer.present, answer.mask, *maps.foreground, *background]
 
 
 def _one(pyramid: Pyramid, index: int, dtype: torch.dtype) -> list[list[Tensor]]:

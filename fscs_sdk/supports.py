@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from fscs_sdk.atomic import write_atomically, writing
 from fscs_sdk.examination import Examination
 from fscs_sdk.images import ImageSource, MaskSource
 from fscs_sdk.model.ifsl import Calibration
+from fscs_sdk.model.tiles import SCALES, Scale, ScaleChoice
 from fscs_sdk.spelling import find_name
 from fscs_sdk.streaming import run
 
-#: Format 1 has neither calibration nor examination; its files answer as they did.
-FORMAT_VERSION, READABLE = 2, (1, 2)
+#: Format 1 has neither calibration nor examination, format 2 no scales; their files answer as they did.
+FORMAT_VERSION, READABLE = 3, (1, 2, 3)
 LEVELS = ("level4", "level3", "level2")
 CALIBRATION = ("offsets", "cuts", "slopes")
 
@@ -69,6 +70,7 @@ class SupportSet:
         source: digest of all that it was made from beside the model (photos, masks, thresholds that were given): equal
             on every machine, device and dtype, whose features differ by rounding; empty in files of earlier versions.
         calibration: what eqs. 1 and 2 add for each class, or None: then everything is the paper's.
+        scales: for each class whether it is looked for in the whole query or in its tiles; empty: in the whole, all.
         examination: what the shots said of each other where they were examined.
     """
 
@@ -81,6 +83,7 @@ class SupportSet:
     model: str
     source: str = ""
     calibration: Calibration | None = None
+    scales: tuple[Scale, ...] = ()
     examination: Examination | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
@@ -96,6 +99,11 @@ class SupportSet:
     def offsets(self) -> Tensor:
         """float32 (N,), what is added to each class's logits (eq. 1); zeros where nothing was calibrated."""
         return torch.zeros(len(self), dtype=torch.float32) if self.calibration is None else self.calibration.offsets
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether a class is looked for in the query's tiles: then a photo costs about five times as much."""
+        return "tiles" in self.scales
 
     @property
     def report(self) -> str:
@@ -116,6 +124,24 @@ class SupportSet:
         changed = [n for n, same in enumerate((merged == self.thresholds).tolist()) if not same]
         texts = sorted(f"{self.names[n]}={merged[n].item()!r}" for n in changed)
         return replace(self, thresholds=merged, source=digest(self.source, *texts))
+
+    def at_scales(self, scales: Sequence[Scale], cropped: "SupportSet") -> "SupportSet":
+        """The same classes, each looked for at a scale of its own.
+
+        Args:
+            scales: of the N classes.
+            cropped: the same shots as they serve queries in tiles; of the classes that are whole they are not used.
+        """
+        in_tiles = torch.tensor([scale == "tiles" for scale in scales], device="cpu")[self.class_index]
+
+        def mixed(whole: Tensor, tile: Tensor) -> Tensor:
+            whole = whole.clone()
+            whole[in_tiles] = tile[in_tiles]
+            return whole
+
+        levels = zip(self.features, cropped.features, strict=True)
+        features = tuple(tuple(map(mixed, *level)) for level in levels)
+        return replace(self, features=features, masks=mixed(self.masks, cropped.masks), scales=tuple(scales))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file that :meth:`load` reads back exactly. The file appears whole or not at all.
@@ -138,6 +164,7 @@ class SupportSet:
             "names": self.names,
             "model": self.model,
             "source": self.source,
+            "scales": self.scales,
             "examination": None if self.examination is None else self.examination.to_dict(),
         }
         metadata = {"fscs_support_set": json.dumps(header)}
@@ -166,7 +193,7 @@ class SupportSet:
         if header.get("format_version") not in READABLE:
             raise ValueError(
                 f"'{source}' has support set format {header.get('format_version')}, this version reads "
-                f"{' and '.join(map(str, READABLE))}; update fscs-sdk, or encode the supports again"
+                f"{READABLE[0]} to {READABLE[-1]}; update fscs-sdk, or encode the supports again"
             )
         try:
             return run(lambda: _assemble(header, tensors))
@@ -192,11 +219,14 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         model=str(header["model"]),
         source=str(header.get("source", "")),
         calibration=None if numbers is None else Calibration(*numbers),
+        scales=tuple(header.get("scales", ())),
         examination=None if examination is None else Examination.from_dict(examination),
     )
     parse_supports({name: Shot("") for name in supports.names})  # the names must be names
     if not isinstance(header["names"], list) or len(set(supports.names)) != len(supports):
         raise ValueError("the names are not a list of different names")
+    if supports.scales and (len(supports.scales) != len(supports) or not set(supports.scales) <= set(SCALES)):
+        raise ValueError("the scales do not fit")
     _check_shots(supports)
     _check_numbers(supports)
     return supports
@@ -265,6 +295,24 @@ def merge_thresholds(names: Sequence[str], given: float | Mapping[str, float], d
             raise ValueError(f"the threshold of {name!r} is {value!r}; it must be a number from 0 to 1")
         merged[list(names).index(known)] = float(value)
     return merged
+
+
+def choose_scales(names: Sequence[str], given: ScaleChoice | Mapping[str, ScaleChoice]) -> tuple[ScaleChoice, ...]:
+    """For each of N classes what was asked for, for all or by name; ``auto`` where nothing was.
+
+    Raises:
+        ValueError: another word, or a name that is not among ``names``.
+    """
+    values = dict(given) if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    chosen: dict[str, ScaleChoice] = dict.fromkeys(names, "auto")
+    for name, value in values.items():
+        known = find_name(name, names)
+        if known is None:
+            raise ValueError(f"a scale was given for {name!r}, which is not one of the classes {list(names)}")
+        if value not in get_args(ScaleChoice):
+            raise ValueError(f"the scale of {name!r} is {value!r}; it must be 'auto', 'whole' or 'tiles'")
+        chosen[known] = value
+    return tuple(chosen.values())
 
 
 def parse_supports(supports: Mapping[str, object]) -> dict[str, list[Shot]]:

@@ -99,3 +99,15 @@ def test_one_class_among_many_is_drawn_as_if_it_were_alone(sets: Path) -> None:
 def test_the_cost_is_counted_in_pairs(sets: Path) -> None:
     report = measured(sets, "--part", "cost", "--ways", "2", "--shots", "3", "--fold", "0")
     assert report["pairs"] == 2 * 3 * 2 + 2 * 3 * 3
+    tiled = report["classes in tiles"]
+    assert report["pairs, scales chosen too"] == report["pairs"] + 4 * (2 * 3 * 2 + tiled * 3 * 3)
+
+
+def test_scales_are_compared_on_the_same_questions(sets: Path) -> None:
+    report = measured(sets, "--part", "scales", "--shots", "3", "--negatives", "2", "--trials", "2", "--fold", "0")
+    whole, auto = (report[kind]["by fold"]["two"] for kind in ("whole", "auto"))
+    assert whole["answers"] == auto["answers"] == 16
+    assert whole["in tiles"] == []
+    assert set(auto["in tiles"]) <= {"two/c1", "two/c2"}
+    if not auto["in tiles"]:
+        assert report["whole"] == report["auto"]

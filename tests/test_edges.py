@@ -18,7 +18,7 @@ from fscs_sdk.model.ifsl import Maps
 
 def follow(photo: Tensor, plane: Tensor) -> Tensor:
     """One map (h, w) at the photo's size, following its edges."""
-    return Maps(plane[None], tuple(photo.shape[:2]), photo=photo).probabilities()[0][0]
+    return Maps((plane[None],), tuple(photo.shape[:2]), photo=photo).probabilities()[0][0]
 
 
 def two_tone(height: int, width: int, column: int) -> Tensor:
@@ -97,7 +97,7 @@ def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest
         monkeypatch.setattr(edges, "SOME", 0.6)
         monkeypatch.setattr(edges, "MUCH", 0.9)
     monkeypatch.setattr(edges, "_radius", lambda _: torch.tensor(radius))
-    slope = 255 * edges.Edges(photo, values[None])._coefficients[0]
+    slope = 255 * edges.Edges(photo, [values[None]])._coefficients[0]
     colours = photo.permute(2, 0, 1).double() / 255
     expected, weights = [], []
     for row in range(97, 104):
@@ -119,7 +119,7 @@ def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest
 def test_a_map_that_the_colours_do_not_explain_stays_as_it_is() -> None:
     photo = torch.randint(0, 256, (384, 384, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
     plane = blurred_step(72, 0.5)
-    plain = Maps(plane[None], (384, 384)).probabilities()[0][0]
+    plain = Maps((plane[None],), (384, 384)).probabilities()[0][0]
     torch.testing.assert_close(follow(photo, plane), plain, atol=2e-3, rtol=0)
 
 
@@ -152,7 +152,7 @@ def test_a_model_that_is_told_to_follows_edges_and_its_presence_stays() -> None:
 def test_a_map_does_not_depend_on_the_other_classes() -> None:
     photo = torch.randint(0, 256, (200, 310, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     planes = torch.rand(7, 40, 40, generator=torch.Generator().manual_seed(6))
-    together = Maps(planes, (200, 310), photo=photo).probabilities()[0]
+    together = Maps((planes,), (200, 310), photo=photo).probabilities()[0]
     for plane, found in zip(planes, together, strict=True):
         assert torch.equal(follow(photo, plane), found)
 
@@ -160,7 +160,7 @@ def test_a_map_does_not_depend_on_the_other_classes() -> None:
 def test_nobody_waits_for_a_device() -> None:
     """Where values cannot be read at all, nothing asks for one."""
     photo, planes = torch.zeros(200, 700, 3, dtype=torch.uint8, device="meta"), torch.zeros(3, 40, 40, device="meta")
-    found = Maps(planes, (200, 700), photo=photo)
+    found = Maps((planes,), (200, 700), photo=photo)
     foreground, background = found.probabilities()
     assert foreground.shape == (3, 200, 700)
     assert background.shape == found.mask(torch.ones(3, dtype=torch.bool, device="meta")).shape == (200, 700)

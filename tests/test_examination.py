@@ -53,7 +53,7 @@ class World:
         self.kinds, self.truths, self.given, self.noise = kinds, truths, given_masks, noise
         self.asked = []
 
-    def __call__(self, photo, shots):
+    def __call__(self, photo, shots, scale):
         self.asked += [(photo, shot) for shot in shots]
         return torch.stack([self.answer(photo, shot) for shot in shots]).float()
 
@@ -163,7 +163,7 @@ def test_a_bad_mask_is_named_first_with_a_reason(shot, change, words):
 def test_a_moved_mask_is_named_and_where_it_belongs_even_where_nobody_finds_anything():
     given, _ = world(negatives=0)
 
-    def nothing(photo, shots):
+    def nothing(photo, shots, scale):
         return torch.randn(len(shots), SIDE, SIDE, generator=torch.Generator().manual_seed(photo)) - 3
 
     assert examine(given, nothing, delta=0.6)[0].suspects == ()
@@ -291,8 +291,8 @@ def test_a_photo_of_a_class_that_shows_another_is_remarked_and_moves_little():
     given, answers = world((5, 6))
     plain, _ = examine(given, answers, delta=0.6)
 
-    def ask(photo, shots):
-        found = answers(photo, shots)
+    def ask(photo, shots, scale):
+        found = answers(photo, shots, scale)
         if photo == 2 and min(shots) >= 5:  # shot 3 of dog has a cat in its corner, which nobody marked
             found[:, -4:, -4:] = torch.maximum(found[:, -4:, -4:], torch.tensor(4.0))
         return found
@@ -354,7 +354,7 @@ def test_whatever_the_masks_and_answers_all_numbers_are_finite(data):
     given = dataclasses.replace(given, masks=masks, tagged=tagged, marked=masks.mean(axis=(1, 2)))
     size = data.draw(st.sampled_from([0.0, 1.0, 100.0]))
 
-    def ask(photo, shots):
+    def ask(photo, shots, scale):
         generator = torch.Generator().manual_seed(photo)
         return size * torch.randn(len(shots), 6, 6, generator=generator)
 
@@ -403,7 +403,7 @@ def test_without_calibrate_and_with_one_shot_alone_nothing_changes():
 def test_calibrated_supports_have_the_features_of_plain_ones_and_probabilities_for_scores():
     model, supports = toy(), toy_supports()
     plain = model.encode(supports)
-    calibrated = model.encode(supports, calibrate=True, negatives=toy_negatives())
+    calibrated = model.encode(supports, calibrate=True, negatives=toy_negatives(), scales="whole")
     assert calibrated.source != plain.source
     assert same_supports(dataclasses.replace(calibrated, thresholds=plain.thresholds, source=plain.source), plain)
     assert calibrated.thresholds.tolist() == [0.5, 0.5]
@@ -422,14 +422,14 @@ def test_calibrated_supports_have_the_features_of_plain_ones_and_probabilities_f
 def test_a_photo_passes_the_backbone_once():
     model = toy()
     with backbone_passes(model) as passes:
-        model.encode(toy_supports(3), calibrate=True, negatives=toy_negatives(2))
+        whole = model.encode(toy_supports(3), calibrate=True, negatives=toy_negatives(2), scales="whole")
     assert sum(passes) == 6 + 2
     small = toy()
     small.max_memory = 1  # no room for a single query
     with backbone_passes(small) as passes:
-        scarce = small.encode(toy_supports(3), calibrate=True, negatives=toy_negatives(2))
+        scarce = small.encode(toy_supports(3), calibrate=True, negatives=toy_negatives(2), scales="whole")
     assert sum(passes) == 6 + 6 + 2
-    assert scarce.examination == model.encode(toy_supports(3), calibrate=True, negatives=toy_negatives(2)).examination
+    assert scarce.examination == whole.examination
 
 
 @settings(max_examples=8, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -460,7 +460,7 @@ def test_a_hundred_classes_of_five_shots_are_examined_within_bounds():
         ]
         for way in range(100)
     }
-    encoded = model.encode(supports, calibrate=True, negatives_per_class=3)
+    encoded = model.encode(supports, calibrate=True, negatives_per_class=3, scales="whole")
     assert encoded.examination.pairs == 100 * 5 * 4 + 100 * 3 * 5
     assert len(encoded.examination.classes) == len(encoded.calibration.offsets) == 100
 
@@ -473,12 +473,12 @@ def test_asked_again_the_answer_is_the_same():
 
 def test_a_class_that_is_absent_changes_no_mask():
     model = toy()
-    alone = model.encode(toy_supports(4, ("red", "blue")), calibrate=True)
+    alone = model.encode(toy_supports(4, ("red", "blue")), calibrate=True, scales="whole")
     image, _ = scene(77, (3, 3), (250, 20, 20))
     image[14:22, 12:20] = (20, 20, 250)
     answer = model.predict(image, alone)
     assert answer.present == {"red": True, "blue": True}
-    green = model.encode(toy_supports(4, ("green",)), calibrate=True)
+    green = model.encode(toy_supports(4, ("green",)), calibrate=True, scales="whole")
     both = join(alone, green)
     more = model.predict(image, both)
     assert more.present == {"red": True, "blue": True, "green": False}

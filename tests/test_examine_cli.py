@@ -157,6 +157,22 @@ def test_encode_calibrates_where_it_can_and_says_so(supports: Path, negatives: P
     assert SupportSet.load(out).calibration is None
 
 
+def test_encode_says_what_is_looked_for_in_tiles(supports: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set.safetensors"
+    result = run("encode", supports, out, "--scales", "tiles")
+    assert "2 of 2 classes looked for in tiles of each photo" in result.stderr
+    assert SupportSet.load(out).scales == ("tiles", "tiles")
+    result = run("encode", supports, out, "--scales", "whole")
+    assert "tiles" not in result.stderr
+    assert not SupportSet.load(out).in_tiles
+    result = run("encode", supports, out, "--scales", "tiles", "--no-calibrate")
+    assert result.exit_code == 2
+    assert "leave out --no-calibrate" in result.stderr
+    result = run("export", supports, tmp_path / "graph.onnx", "--scales", "tiles")
+    assert result.exit_code == 2
+    assert "a graph takes photos whole" in result.stderr
+
+
 def test_encode_warns_of_a_bad_photo(bad: Path, tmp_path: Path) -> None:
     result = run("encode", bad, tmp_path / "set.safetensors")
     assert result.exit_code == 0
@@ -205,7 +221,7 @@ def test_negatives_that_are_not_there_are_misuse(command: str, supports: Path, t
 def test_a_file_is_not_calibrated_again(supports: Path, negatives: Path, tmp_path: Path) -> None:
     out = tmp_path / "set.safetensors"
     run("encode", supports, out)
-    for option in (("--negatives", negatives), ("--no-calibrate",)):
+    for option in (("--negatives", negatives), ("--no-calibrate",), ("--scales", "tiles")):
         result = run("predict", supports / "red" / "p1.png", "--supports", out, "--out", tmp_path / "o", *option)
         assert result.exit_code == 2
         assert "is encoded already" in result.stderr

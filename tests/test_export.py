@@ -32,7 +32,7 @@ QUERIES = ("cat_query.jpg", "person_query.jpg", "coffee.jpg", "dog.jpg", "cat_qu
 def answers_at_side(model, supports, images):
     """What the SDK says of photos at the network's side: scores, presence, maps as the network makes them, masks."""
     predictions = [model.predict(image, supports) for image in images]
-    grids = [model.infer(model.encode_query(image), supports).maps.foreground.numpy() for image in images]
+    grids = [model.infer(model.encode_query(image), supports).maps.foreground[0].numpy() for image in images]
     scores = np.array([list(prediction.scores.values()) for prediction in predictions])
     present = np.array([list(prediction.present.values()) for prediction in predictions])
     return scores, present, np.stack(grids), np.stack([prediction.mask for prediction in predictions]), predictions
@@ -229,6 +229,9 @@ def test_what_cannot_be_exported_is_said(model32, tmp_path):
     edgy = FewShotSegmenter(model32.network, name="x", device="cpu", edges=True)
     with pytest.raises(ValueError, match="load the model with edges=False"):
         export(edgy, supports, tmp_path / "x.onnx")
+    tiles = dataclasses.replace(calibrated(supports), scales=("tiles",))
+    with pytest.raises(ValueError, match="'cat' is looked for in tiles; encode with scales='whole'"):
+        export(model32, tiles, tmp_path / "x.onnx")
     with pytest.raises(ValueError, match="were encoded by model"):
         export(random_model("vgg16"), supports, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

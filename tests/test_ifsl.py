@@ -267,7 +267,7 @@ def test_bands_of_any_height_give_the_same_answer(
 def test_maps_are_brought_to_size_as_torch_does(seed: int, height: int, width: int, rows: int, columns: int) -> None:
     maps = torch.rand(2, height, width, generator=torch.Generator().manual_seed(seed))
     expected = F.interpolate(maps[None], (rows, columns), mode="bilinear", align_corners=True)[0]
-    found, _ = ifsl.Maps(maps, (rows, columns)).probabilities()
+    found, _ = ifsl.Maps((maps,), (rows, columns)).probabilities()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 

@@ -657,7 +657,7 @@ def valueless(monkeypatch):
 def begin(segmenter, supports):
     """All of a query's work, and what fetches the answer."""
     resized = np.zeros((segmenter.network.input_side, segmenter.network.input_side, 3), np.uint8)
-    return segmenter._begin(_Decoded(photo(5), resized), supports, Transfers(segmenter.device))
+    return segmenter._begin(_Decoded(photo(5), resized[None]), supports, Transfers(segmenter.device))
 
 
 @pytest.mark.parametrize("protocol", ["paper", "authors"])

@@ -421,7 +421,7 @@ def test_a_file_of_format_1_is_read_as_it_was_written(parts, tmp_path):
 def test_another_format_is_refused(parts, tmp_path, version):
     tensors, header = parts
     write(tmp_path / "set", tensors, header | {"format_version": version})
-    with pytest.raises(ValueError, match=f"set' has support set format {version}, this version reads 1 and 2; update"):
+    with pytest.raises(ValueError, match=f"set' has support set format {version}, this version reads 1 to 3; update"):
         SupportSet.load(tmp_path / "set")
 
 

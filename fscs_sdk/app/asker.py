@@ -191,7 +191,9 @@ class Asker:
                 self.examination = encoded.examination
             else:
                 encoded = self.model.encode(shots)
-                self.examination = self.model.examine(shots, negatives=negatives, progress=self._examining)
+                self.examination = self.model.examine(
+                    shots, negatives=negatives, scales="whole", progress=self._examining
+                )
             known = {name: value for name, value in settings.thresholds.items() if name in encoded.names}
             self.own_thresholds = dict(zip(encoded.names, encoded.thresholds.tolist(), strict=True))
             self.supports, self._encoded_for = encoded.with_thresholds(known), state

@@ -42,7 +42,7 @@ def encode(
     file of LabelMe, COCO, YOLO, CVAT, Pascal VOC or Label Studio.
 
     Every class with two photos, or all with --negatives, get a threshold, a scale of scores and a mask offset from
-    what the photos say of each other.
+    what the photos say of each other. What is small is looked for in tiles of a photo, where they say that this helps.
     """
     if out.suffix != ".safetensors":
         raise click.UsageError(f"'{out}' must end in .safetensors")

@@ -1,5 +1,6 @@
 """``fscs export``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,9 @@ def export(
         raise click.UsageError(f"'{out}' must end in .onnx or .pt2")
     check_folder_of(out)
     segmenter = load_segmenter(model, "cpu", "float32", protocol)
-    encoded = load_supports(segmenter, supports, asked)
+    if asked.scales == "tiles":
+        raise click.UsageError("a graph takes photos whole; leave out --scales tiles")
+    encoded = load_supports(segmenter, supports, replace(asked, scales="whole"))
     with misuse():
         paths = write(segmenter, encoded, out)
     size = sum(path.stat().st_size for path in paths) / 1e6

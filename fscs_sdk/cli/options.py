@@ -16,6 +16,7 @@ from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.model.ifsl import ProtocolName
+    from fscs_sdk.model.tiles import ScaleChoice
     from fscs_sdk.segmenter import FewShotSegmenter
     from fscs_sdk.supports import Shot, SupportSet
 
@@ -96,6 +97,7 @@ class SupportOptions:
         thresholds: of all classes, or of one (``dog=0.7``).
         negatives: a folder of photos that show none of the classes.
         calibrate: set thresholds by the photos, where a class has two or there are negatives.
+        scales: how classes are looked for, where they are calibrated.
         max_pixels: larger photos and masks are refused.
     """
 
@@ -104,6 +106,7 @@ class SupportOptions:
     thresholds: tuple[str, ...]
     negatives: Path | None
     calibrate: bool
+    scales: "ScaleChoice"
     max_pixels: int
 
 
@@ -118,14 +121,22 @@ def support_options(command: Command) -> Command:
         thresholds: tuple[str, ...],
         negatives: Path | None,
         no_calibrate: bool,
+        scales: "ScaleChoice",
         max_pixels: int,
         **others: Any,
     ) -> Any:
-        asked = SupportOptions(classes, shots, thresholds, negatives, not no_calibrate, max_pixels)
+        asked = SupportOptions(classes, shots, thresholds, negatives, not no_calibrate, scales, max_pixels)
         return command(*args, asked=asked, **others)
 
     options = (
         max_pixels_option,
+        click.option(
+            "--scales",
+            default="auto",
+            show_default=True,
+            type=click.Choice(["auto", "whole", "tiles"]),
+            help="Look for classes in whole photos, or in tiles of them (what is small; five times the time).",
+        ),
         click.option(
             "--no-calibrate",
             is_flag=True,
@@ -194,6 +205,8 @@ def load_supports(segmenter: "FewShotSegmenter", source: Path, asked: SupportOpt
             raise ValueError(f"'{source}' is encoded already; --classes and --shots choose from a folder or a data set")
         elif asked.negatives is not None or not asked.calibrate:
             raise ValueError(f"'{source}' is encoded already; --negatives and --no-calibrate belong to 'fscs encode'")
+        elif asked.scales == "tiles":
+            raise ValueError(f"'{source}' is encoded already; --scales tiles belongs to 'fscs encode'")
         else:
             supports = SupportSet.load(source)
             segmenter.check(supports)
@@ -207,19 +220,30 @@ def _encode(segmenter: "FewShotSegmenter", given: "Mapping[str, list[Shot]]", as
     """Encode, and say in a line what was calibrated, and which photos seem to be bad."""
     if asked.negatives is not None and not asked.calibrate:
         raise ValueError("--negatives serves to calibrate; leave out --no-calibrate")
+    if asked.scales == "tiles" and not asked.calibrate:
+        raise ValueError("--scales tiles is part of a calibration; leave out --no-calibrate")
     photos = [] if asked.negatives is None else read_negatives(asked.negatives)
-    nothing_said = not photos and (max(map(len, given.values())) < 2 or segmenter.protocol != "paper")
+    alone = max(map(len, given.values())) < 2 and asked.scales != "tiles"
+    nothing_said = not photos and (alone or segmenter.protocol != "paper")
     if not asked.calibrate or nothing_said:
         return segmenter.encode(given, max_pixels=asked.max_pixels)
     with pairs_bar() as progress:
         supports = segmenter.encode(
-            given, max_pixels=asked.max_pixels, calibrate=True, negatives=photos, progress=progress
+            given,
+            max_pixels=asked.max_pixels,
+            calibrate=True,
+            negatives=photos,
+            scales=asked.scales,
+            progress=progress,
         )
     if supports.examination is not None:
         done = [one.name for one in supports.examination.classes if one.calibrated]
         classes = counted(len(supports), "class", "classes")
         which = "every class" if len(done) == len(supports) else f"{len(done)} of {classes}"
         click.echo(f"fscs: {which} calibrated by its own photos; --no-calibrate asks as the paper does", err=True)
+        if supports.in_tiles:
+            where = f"{supports.scales.count('tiles')} of {classes} looked for in tiles of each photo"
+            click.echo(f"fscs: {where}, which takes about five times as long; --scales whole does not", err=True)
         for suspect in supports.examination.suspects:
             photo = given[suspect.name][suspect.shot - 1].image
             where = f" ('{photo}')" if isinstance(photo, (str, Path)) else ""

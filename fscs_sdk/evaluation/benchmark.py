@@ -276,7 +276,7 @@ def _measure(
             presence = np.array([number == episode.query_class for number in episode.classes])
         found = answers(
             segmenter,
-            photos.query(episode.query),
+            photos.query_of(episode.query, supports),
             supports,
             task=settings.task,
             thresholds=thresholds,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fscs_sdk.evaluation.datasets import Dataset
 from fscs_sdk.evaluation.episodes import Episode
 from fscs_sdk.examination import Photos, examine
-from fscs_sdk.images import resize_image, resize_mask
+from fscs_sdk.images import fullest_tile, resize_image, resize_mask
+from fscs_sdk.model.tiles import SCALES, SHARE, Scale, ScaleChoice
 from fscs_sdk.segmenter import EncodedQuery, FewShotSegmenter
 from fscs_sdk.supports import Shot, SupportSet
 
@@ -28,7 +29,9 @@ class EncodedPhotos:
         """
         self.segmenter, self.dataset, self.weak = segmenter, dataset, weak
         self.query = lru_cache(maxsize=256)(self._query)
+        self.query_in_tiles = lru_cache(maxsize=64)(self._query_in_tiles)
         self.shot = lru_cache(maxsize=512)(self._shot)
+        self.shot_in_tile = lru_cache(maxsize=512)(self._shot_in_tile)
         self.labels = lru_cache(maxsize=256)(dataset.labels)
         self.small = lru_cache(maxsize=512)(self._small)
         self.small_mask = lru_cache(maxsize=512)(self._small_mask)
@@ -44,9 +47,14 @@ class EncodedPhotos:
             and _equal(network.adapter, another.adapter)
         )
 
-    def supports(self, episode: Episode) -> SupportSet:
-        """The encoded supports of an episode; class n is named by its id."""
-        shots = [[self.shot(p, c) for p in photos] for c, photos in zip(episode.classes, episode.supports, strict=True)]
+    def query_of(self, photo: str, supports: SupportSet) -> EncodedQuery:
+        """A photo as these supports need it."""
+        return self.query_in_tiles(photo) if supports.in_tiles else self.query(photo)
+
+    def supports(self, episode: Episode, scale: Scale = "whole") -> SupportSet:
+        """The encoded supports of an episode, for queries at that scale; class n is named by its id."""
+        shot = self.shot if scale == "whole" else self.shot_in_tile
+        shots = [[shot(p, c) for p in photos] for c, photos in zip(episode.classes, episode.supports, strict=True)]
         flat = [shot for class_shots in shots for shot in class_shots]
         return dataclasses.replace(
             flat[0],
@@ -61,9 +69,16 @@ class EncodedPhotos:
             thresholds=flat[0].thresholds.repeat(len(shots)),
         )
 
-    def calibrated(self, segmenter: FewShotSegmenter, episode: Episode, negatives: Sequence[str]) -> SupportSet:
+    def calibrated(
+        self,
+        segmenter: FewShotSegmenter,
+        episode: Episode,
+        negatives: Sequence[str],
+        scale: ScaleChoice = "auto",
+    ) -> SupportSet:
         """The same, calibrated by a model on their photos and on some that show none of the classes."""
-        supports = self.supports(episode)
+        at_scale = {one: self.supports(episode, one) for one in (SCALES if scale != "whole" else SCALES[:1])}
+        supports = at_scale["whole"]
         asked = [(p, c) for c, photos in zip(episode.classes, episode.supports, strict=True) for p in photos]
         names = [*(photo for photo, _ in asked), *negatives]
         masks = [self.small_mask(photo, number) for photo, number in asked]
@@ -78,12 +93,16 @@ class EncodedPhotos:
             close_masks=supports.masks.numpy(),
         )
 
-        def ask(photo: int, shots: Sequence[int]) -> Tensor:
-            return segmenter.ask(self.query(names[photo]), supports, shots)
+        def ask(photo: int, shots: Sequence[int], scale: Scale) -> Tensor:
+            query = self.query(names[photo]) if scale == "whole" else self.query_in_tiles(names[photo])
+            return segmenter.ask(query, at_scale[scale], shots, scale)
 
-        examination, found = examine(photos, ask, delta=segmenter.network.threshold)
+        examination, found = examine(photos, ask, delta=segmenter.network.threshold, scales=[scale] * len(supports))
         return dataclasses.replace(
-            supports, thresholds=found.thresholds, calibration=found.calibration, examination=examination
+            supports.at_scales(found.scales, at_scale["tiles"]) if "tiles" in found.scales else supports,
+            thresholds=found.thresholds,
+            calibration=found.calibration,
+            examination=examination,
         )
 
     def _small(self, photo: str) -> NDArray[np.uint8]:
@@ -95,9 +114,18 @@ class EncodedPhotos:
     def _query(self, photo: str) -> EncodedQuery:
         return self.segmenter.encode_query(self._image(photo))
 
+    def _query_in_tiles(self, photo: str) -> EncodedQuery:
+        return self.segmenter.encode_query(self._image(photo), tiles=True)
+
     def _shot(self, photo: str, number: int) -> SupportSet:
         image = self._image(photo)
         return self.segmenter.encode({"shot": Shot(image, None if self.weak else self.labels(photo) == number)})
+
+    def _shot_in_tile(self, photo: str, number: int) -> SupportSet:
+        image = self._image(photo)
+        if self.weak:
+            return self.shot(photo, number)
+        return self.segmenter.encode({"shot": Shot(*fullest_tile(image, self.labels(photo) == number, SHARE))})
 
     def _image(self, photo: str) -> NDArray[np.uint8]:
         image, labels = self.dataset.image(photo), self.labels(photo)

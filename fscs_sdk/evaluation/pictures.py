@@ -160,7 +160,7 @@ class _Artist:
         """What the model says, under the classes' names."""
         episode = one.episode
         supports = self.photos.supports(episode).with_thresholds(self.threshold)
-        found = self.photos.segmenter.infer(self.photos.query(episode.query), supports)
+        found = self.photos.segmenter.infer(self.photos.query_of(episode.query, supports), supports)
         names = tuple(self.names[number] for number in episode.classes)
         return Prediction(
             names=names,

@@ -10,7 +10,7 @@ installed (extra ``heic``). Colour profiles are not applied.
 
 from fscs_sdk.images.decoding import DEFAULT_MAX_PIXELS, MIN_SIDE, ImageSource, MaskSource
 from fscs_sdk.images.errors import ImageError, ImageWarning
-from fscs_sdk.images.geometry import close_up, resize_image, resize_mask
+from fscs_sdk.images.geometry import close_up, cut_tiles, fullest_tile, resize_image, resize_mask
 from fscs_sdk.images.masks import read_mask
 from fscs_sdk.images.photos import read_image
 from fscs_sdk.images.previews import read_thumbnail, stored_size
@@ -23,6 +23,8 @@ __all__ = [
     "ImageWarning",
     "MaskSource",
     "close_up",
+    "cut_tiles",
+    "fullest_tile",
     "read_image",
     "read_mask",
     "read_thumbnail",

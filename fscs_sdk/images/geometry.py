@@ -78,6 +78,27 @@ def close_up(
     return image[kept], mask[kept]
 
 
+def cut_tiles(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The tiles in the corners of a photo: uint8 (S, S, 3) -> (4, side, side, 3), row by row."""
+    starts = (0, len(image) - side)
+    return np.stack([image[top : top + side, left : left + side] for top in starts for left in starts])
+
+
+def fullest_tile(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], share: float
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Of a photo's four tiles, each ``share`` of it both ways, the one with most of the mask: views of both.
+
+    The first of equal ones; a mask that is empty leaves the photo whole.
+    """
+    if not mask.any():
+        return image, mask
+    height, width = (max(1, round(share * size)) for size in mask.shape)
+    tops, lefts = (slice(height), slice(-height, None)), (slice(width), slice(-width, None))
+    tile = max(((rows, columns) for rows in tops for columns in lefts), key=lambda tile: mask[tile].sum())
+    return image[tile], mask[tile]
+
+
 def _around(middle: int, length: int, size: int) -> slice:
     """``length`` of ``size`` pixels around one of them, moved inside."""
     start = max(0, min(middle - length // 2, size - length))

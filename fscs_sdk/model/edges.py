@@ -10,6 +10,7 @@ the linear function has. Where they do not (a road and the roofs beside it under
 all windows alike, masks of such sources got worse.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +39,10 @@ class Edges:
 
     Args:
         photo: uint8 (H, W, 3), RGB, on the device of the maps.
-        maps: float32 (N, h, w) in [0, 1], as the network gives them.
+        maps: of N classes, as the network gives them: float32 (n, h, w) in [0, 1] of neighbours, and so on.
     """
 
-    def __init__(self, photo: Tensor, maps: Tensor) -> None:
+    def __init__(self, photo: Tensor, maps: Sequence[Tensor]) -> None:
         self.photo = photo
         planes = photo.permute(2, 0, 1)[None]
         if photo.device.type != "cpu":  # only CPUs resize whole numbers
@@ -49,12 +50,12 @@ class Edges:
         small = F.interpolate(planes, (GRID, GRID), mode="bilinear", antialias=True, align_corners=False)
         self._colours = small[0].float() / 255
         self._of_radius: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        coarse = F.interpolate(maps[None], (GRID, GRID), mode="bilinear", align_corners=True)[0]
-        fitted = [self._fit(plane) for plane in coarse]
+        coarse = [F.interpolate(some[None], (GRID, GRID), mode="bilinear", align_corners=True)[0] for some in maps]
+        fitted = [self._fit(plane) for planes in coarse for plane in planes]
         self._coefficients = torch.stack([coefficients for coefficients, _ in fitted])
         self._busy = torch.stack([busy for _, busy in fitted])
         height, width = photo.shape[:2]
-        self._columns = [Span.of(left, TILE_COLUMNS, width, maps.device) for left in range(0, width, TILE_COLUMNS)]
+        self._columns = [Span.of(left, TILE_COLUMNS, width, photo.device) for left in range(0, width, TILE_COLUMNS)]
         self._height = height
 
     def follow(self, maps: Tensor, first: int) -> None:

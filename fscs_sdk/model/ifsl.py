@@ -55,7 +55,8 @@ class Maps:
     """The maps of one query as the network gives them; they are brought to the photo's size when they are asked for.
 
     Attributes:
-        foreground: float32 (N, h, w), probabilities or their logarithms.
+        foreground: of N classes, probabilities or their logarithms: float32 (n, h, w) of neighbours whose maps are of
+            one size, and so on.
         size: (H, W) of the photo.
         background: float32 (h, w), the same of the background. Where there is none, it is made of the foreground at the
             photo's size: 1 - the mean of all classes (eq. 3), or, with ``present``, 1 - the largest of those.
@@ -65,7 +66,7 @@ class Maps:
             in the paper.
     """
 
-    foreground: Tensor
+    foreground: tuple[Tensor, ...]
     size: tuple[int, int]
     background: Tensor | None = None
     present: Tensor | None = None
@@ -74,7 +75,8 @@ class Maps:
 
     def _rows(self, first: int, last: int, edges: Edges | None) -> tuple[Tensor, Tensor]:
         """Rows ``first`` to ``last`` - 1 at the photo's size, as what is interpolated: (N, rows, W) and (rows, W)."""
-        foreground = _resize_rows(self.foreground, self.size, first, last)
+        blocks = [_resize_rows(block, self.size, first, last) for block in self.foreground]
+        foreground = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         if self.background is not None:
             return foreground, _resize_rows(self.background[None], self.size, first, last)[0]
         foreground.clamp_(0, 1)
@@ -90,8 +92,8 @@ class Maps:
         height, width = self.size
         if self.photo is None:
             edges = None
-            elements = ELEMENTS_AT_ONCE.get(self.foreground.device.type, MOST_ELEMENTS_AT_ONCE)
-            step = max(1, elements // (len(self.foreground) * width))
+            elements = ELEMENTS_AT_ONCE.get(self.foreground[0].device.type, MOST_ELEMENTS_AT_ONCE)
+            step = max(1, elements // (sum(len(block) for block in self.foreground) * width))
         else:
             edges, step = Edges(self.photo, self.foreground), TILE_ROWS
         for first in range(0, height, step):
@@ -100,8 +102,9 @@ class Maps:
 
     def probabilities(self) -> tuple[Tensor, Tensor]:
         """Foreground float32 (N, H, W) and background (H, W) in [0, 1]."""
-        like = self.foreground
-        foreground = torch.empty((len(like), *self.size), dtype=like.dtype, device=like.device)
+        like = self.foreground[0]
+        ways = sum(len(block) for block in self.foreground)
+        foreground = torch.empty((ways, *self.size), dtype=like.dtype, device=like.device)
         background = torch.empty(self.size, dtype=like.dtype, device=like.device)
         for rows, part, rest in self.bands():
             foreground[:, rows] = part.exp_() if self.logarithms else part
@@ -162,7 +165,8 @@ def infer(
     """Answer one query from its shots' logits.
 
     Args:
-        shot_logits: for each of N classes its shots' maps (K, 2, h, w); channel 1 is foreground. K may differ.
+        shot_logits: for each of N classes its shots' maps (K, 2, h, w); channel 1 is foreground. K may differ, and with
+            a calibration h and w too.
         size: (H, W) of the answer; maps are brought there bilinearly, corners aligned.
         thresholds: (N,) delta of eq. 2 for each class, in [0, 1].
         calibration: of the N classes; eq. 3 is then a mean over the classes that are present, so that one that is
@@ -209,7 +213,7 @@ def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background
 
 def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Maps, Tensor]:
     foreground = torch.stack([shots.float().mean(dim=0).softmax(dim=0)[1] for shots in shot_logits])
-    return Maps(foreground, size), foreground.amax(dim=(1, 2))
+    return Maps((foreground,), size), foreground.amax(dim=(1, 2))
 
 
 def _calibrated_maps(
@@ -222,7 +226,13 @@ def _calibrated_maps(
         logits = shots.float().mean(dim=0)
         maps.append(torch.stack([logits[0], logits[1] + offset]).softmax(dim=0)[1])
         scores.append(torch.stack([slope * logits[0], slope * (logits[1] - cut)]).softmax(dim=0)[1].max())
-    return Maps(torch.stack(maps), size), torch.stack(scores)
+    blocks: list[list[Tensor]] = []
+    for one in maps:
+        if blocks and blocks[-1][0].shape == one.shape:
+            blocks[-1].append(one)
+        else:
+            blocks.append([one])
+    return Maps(tuple([torch.stack(block) for block in blocks]), size), torch.stack(scores)
 
 
 def _background_of_present(foreground: Tensor, present: Tensor) -> Tensor:
@@ -242,7 +252,7 @@ def _authors_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple
         # At least half of the votes are yes exactly when this peak, from the top, reaches the threshold.
         scores.append(peaks.sort(descending=True).values[(len(peaks) + 1) // 2 - 1])
     log_maps = torch.stack(means)
-    maps = Maps(log_maps[:, 1], size, background=log_maps[:, 0].mean(dim=0), logarithms=True)
+    maps = Maps((log_maps[:, 1],), size, background=log_maps[:, 0].mean(dim=0), logarithms=True)
     return maps, torch.stack(scores)
 
 

@@ -65,6 +65,7 @@ function advice({ examined, shots }) {
     { class: "advice" },
     suspects.map(({ name, suspect }) => h("p", { class: "wrong" }, h("strong", {}, name), ` ${suspect}`)),
     asked > 0 && h("p", { title: `95 % between ${low} and ${high} %, from ${examined.positives} photos with it, ${examined.foreign} of other classes and ${examined.negatives} with none` }, `About ${Math.round(100 * examined.right)} % of answers right (${low} to ${high}).`),
+    examined.scale === "tiles" && h("p", { title: "It is small in its examples, which find each other better so" }, "Looked for in tiles of each photo: about five times the time."),
     h("p", {}, sentence(examined.advice)),
   );
 }
