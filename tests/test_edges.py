@@ -1,16 +1,21 @@
 """A map follows the photo's edges, is left alone where there are none, and any photo's size is taken."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.edges import boundary_f
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.demo import PHOTOS, SUPPORTS
+from fscs_sdk.folder import predict_folder
 from fscs_sdk.images import read_mask
 from fscs_sdk.model import edges
 from fscs_sdk.model.ifsl import Maps
@@ -56,6 +61,12 @@ def test_a_flat_map_stays_flat(value: float) -> None:
     photo = torch.randint(0, 256, (120, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     found = follow(photo, torch.full((72, 72), value))
     torch.testing.assert_close(found, torch.full((120, 90), value), atol=1e-3, rtol=0)
+
+
+def test_a_map_without_an_outline_stays_as_it_is() -> None:
+    """It can win no pixel, and most classes of a long list have such a map."""
+    photo, plane = two_tone(300, 400, 212), 0.49 * blurred_step(72, 0.5)
+    assert torch.equal(follow(photo, plane), Maps((plane[None],), (300, 400)).probabilities()[0][0])
 
 
 def test_pieces_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +158,24 @@ def test_a_model_that_is_told_to_follows_edges_and_its_presence_stays() -> None:
     best = after.foreground.argmax(axis=0)
     won = (after.foreground.max(axis=0) >= after.background) & after.mask.astype(bool)
     np.testing.assert_array_equal(after.mask[won], best[won] + 1)
+
+
+def test_one_photo_a_list_and_a_folder_follow_the_same_edges(tmp_path: Path) -> None:
+    model = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32", edges=True)
+    supports = model.encode(SUPPORTS)
+    photos = [PHOTOS / "cat_query.jpg", PHOTOS / "person_query.jpg"]
+    alone = [model.predict(photo, supports) for photo in photos]
+    together = model.predict(photos, supports)
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one.mask, other.mask)
+        assert np.array_equal(one.foreground, other.foreground)
+    (tmp_path / "in").mkdir()
+    for photo in photos:
+        shutil.copy(photo, tmp_path / "in")
+    predict_folder(model, tmp_path / "in", supports, tmp_path / "out", formats="mask")
+    for photo, one in zip(photos, alone, strict=True):
+        found = np.asarray(Image.open(tmp_path / "out" / f"{photo.name}.mask.png"))
+        assert np.array_equal(found, one.mask)
 
 
 def test_a_map_does_not_depend_on_the_other_classes() -> None:

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: What a map must reach to have an outline; one that reaches it nowhere is left as it is.
+OUTLINE = 0.5
 #: Positions a side of the grid that coefficients are computed on.
 GRID = 192
 #: Weight against steep coefficients, for colours in [0, 1]: what varies less than its root is taken for texture.
@@ -31,7 +33,7 @@ FLAT = 1e-6
 #: asked for beside them, so that a class's map does not depend on the other classes.
 TILE_ROWS, TILE_COLUMNS = 64, 512
 #: A piece is left as it is where the filter would change no pixel by more than about this.
-UNCHANGED = 0.05
+UNCHANGED = 0.1
 
 
 class Edges:
@@ -49,7 +51,7 @@ class Edges:
             planes = planes.float()
         small = F.interpolate(planes, (GRID, GRID), mode="bilinear", antialias=True, align_corners=False)
         self._colours = small[0].float() / 255
-        self._of_radius: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._of_radius: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
         coarse = [F.interpolate(some[None], (GRID, GRID), mode="bilinear", align_corners=True)[0] for some in maps]
         fitted = [self._fit(plane) for planes in coarse for plane in planes]
         self._coefficients = torch.stack([coefficients for coefficients, _ in fitted])
@@ -74,12 +76,14 @@ class Edges:
                 continue
             channels = [plane.float() for plane in self.photo[rows.pixels, columns.pixels].unbind(dim=2)]
             for way in ways:
-                fine = rows.weights @ self._coefficients[way, :, rows.positions, columns.positions] @ columns.weights.T
+                coarse = self._coefficients[way, :, rows.positions, columns.positions]
+                fine = rows.weights @ (coarse @ columns.weights.T)  # in this order: a piece is wider than high
                 found = fine[3]
                 for slope, channel in zip(fine, channels, strict=False):
                     found.addcmul_(slope, channel)
+                found.clamp_(0, 1)
                 piece = maps[way, :, columns.pixels]
-                piece.copy_(torch.where(busy[way], found.clamp_(0, 1), piece))
+                piece.copy_(found if maps.device.type == "cpu" else torch.where(busy[way], found, piece))
 
     def _fit(self, plane: Tensor) -> tuple[Tensor, Tensor]:
         """Of a map (GRID, GRID): a, for colours to 255, and b as (4, GRID, GRID), and bool where they matter.
@@ -87,7 +91,10 @@ class Edges:
         In every window a and b are those of He et al. for a colour guide; then they are averaged over the windows that
         hold a position, each as far as its colours explain the map there (see the module), the map itself for the rest.
         """
-        window, mean, inverse = self._windows(_radius(plane))
+        outlined = plane.max() >= OUTLINE
+        if plane.device.type == "cpu" and not bool(outlined):
+            return plane.new_zeros(4, GRID, GRID), torch.zeros_like(plane, dtype=torch.bool)
+        window, mean, spread, inverse = self._windows(_radius(plane))
         products = window @ torch.cat([plane[None], plane[None] ** 2, self._colours * plane]) @ window.T
         shared = products[2:] - mean * products[0]
         slope = torch.einsum("ijyx,jyx->iyx", inverse, shared)
@@ -96,12 +103,14 @@ class Edges:
         weight = ((explained - SOME) / (MUCH - SOME)).clamp(0, 1)
         smooth = window @ torch.cat([weight * slope, (weight * offset)[None], weight[None]]) @ window.T
         slope, offset = smooth[:3], smooth[3] + (1 - smooth[4]) * plane
-        busy = slope.abs().sum(dim=0) + (offset - plane).abs() > UNCHANGED
+        change = (slope.abs() * 2 * spread).sum(dim=0) + ((slope * mean).sum(dim=0) + offset - plane).abs()
+        busy = outlined & (change > UNCHANGED)
         return torch.cat([slope / 255, offset[None]]), busy
 
-    def _windows(self, radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a radius: the window (:func:`_window`), and in it the colours' means (3, GRID, GRID) and the inverse of
-        their covariance (3, 3, GRID, GRID). Classes of one radius share them, where reading it makes nobody wait."""
+    def _windows(self, radius: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of a radius: the window (:func:`_window`), and in it the colours' means and standard deviations, each
+        (3, GRID, GRID), and the inverse of their covariance (3, 3, GRID, GRID). Classes of one radius share them, where
+        reading it makes nobody wait."""
         if radius.device.type == "cpu" and int(radius) in self._of_radius:
             return self._of_radius[int(radius)]
         window, colours = _window(radius), self._colours
@@ -109,7 +118,8 @@ class Edges:
         means = window @ torch.cat([colours, pairs]) @ window.T
         covariance = means[3:].view(3, 3, GRID, GRID) - means[:3, None] * means[None, :3]
         covariance = covariance.permute(2, 3, 0, 1) + EPSILON * torch.eye(3, device=colours.device)
-        found = window, means[:3], _inverse(covariance).permute(2, 3, 0, 1).contiguous()
+        spread = covariance.diagonal(dim1=2, dim2=3).permute(2, 0, 1).sqrt()
+        found = window, means[:3], spread, _inverse(covariance).permute(2, 3, 0, 1).contiguous()
         if radius.device.type == "cpu":
             self._of_radius[int(radius)] = found
         return found
@@ -151,7 +161,7 @@ def _window(radius: Tensor) -> Tensor:
 
 def _radius(coarse: Tensor) -> Tensor:
     """Thin objects need small windows: thickness is twice the area over the length of the outline."""
-    inside = (coarse >= 0.5).float()
+    inside = (coarse >= OUTLINE).float()
     eroded = -F.max_pool2d(-inside[None], 3, stride=1, padding=1)[0]
     area, outline = inside.sum(), (inside - eroded).sum()
     return (REACH * 2 * area / outline.clamp(min=1)).round().clamp(SMALLEST, LARGEST)
