@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 model, photo, out = sys.argv[1:]
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 3  # errors: it warns of constants that it has no use for

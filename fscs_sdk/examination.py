@@ -531,6 +531,8 @@ def _contradict(photos: Photos, one: int, other: int) -> bool:
 
 #: Shares of a photo: a mask above the one marks all of it, one below the other nothing that could be learnt.
 _ALL, _NOTHING = 0.95, 0.0005
+#: A mask of more than this is whole, and has no outside in which anything could be.
+_EVERYTHING = 0.999
 #: A suspect whose class's photos have to be compared is named from this sureness on.
 _NAMED_FROM = 0.6
 #: A shot's log odds of being bad in one of three ways, against none of its class's shots being so: each number times
@@ -619,13 +621,16 @@ def _reason(
     photos: Photos, shot: int, others: Sequence[int], seen: Mapping[int, _Looked], way: str, moved: Moved
 ) -> str:
     share, usual = float(photos.marked[shot]), float(np.median(photos.marked[list(others)]))
+    inverted = seen[shot].area < 0.35 and (way == "mask" or share > 0.5)
     if share > _ALL and usual < _ALL:
+        if share < _EVERYTHING and inverted:
+            return "seems to be inverted: the others find the class outside the mask"
         return "marks the whole photo, the others an object"
     if share < usual / 20:
         return f"marks {100 * share:.2g} % of the photo, the others {100 * usual:.2g} %"
     if way == "moved":
         return f"has a mask that seems to be moved: it fits the photo better {_in_words(moved)}"
-    if seen[shot].area < 0.35 and (way == "mask" or share > 0.5):
+    if inverted:
         return "seems to be inverted: the others find the class outside the mask"
     if way == "another thing":
         return "is unlike the others: what it marks looks like another thing"

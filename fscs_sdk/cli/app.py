@@ -1,5 +1,7 @@
 """``fscs app``."""
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -86,7 +88,8 @@ def app(
             click.echo(f"Workspace: {one_line(str(opened.root))}")
             click.echo(f"Open this page, which only this address opens: {link}")
             click.echo("Ctrl-C ends it; everything is saved as it happens.")
-            if browser:
+            screen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+            if browser and screen:  # without one, launchers complain at length, or a text browser takes the terminal
                 click.launch(link)
 
         Server(served, events, ready=ready).run(sockets=[listener])
