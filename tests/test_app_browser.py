@@ -513,6 +513,28 @@ def test_a_reload_in_mid_work_loses_nothing_and_two_windows_do_no_harm(open_page
     assert not saved[336, 480]  # the other's, given up
 
 
+def test_a_save_waits_for_the_draft_on_its_way_and_is_followed_by_none(open_page, server):
+    page = open_page(server)
+    choose(page, PHOTOS / "dog.jpg")
+    page.locator(".tile button").first.click()
+    page.fill(".naming", "dog")
+    page.keyboard.press("Enter")
+    page.keyboard.press("b")
+    held = []
+    page.route("**/draft?*", lambda route: route.continue_() if held else held.append(route))  # holds the first
+    with page.expect_request("**/draft?*"):
+        drag(page, (0.4, 0.4), (0.6, 0.5))
+    drag(page, (0.3, 0.7), (0.5, 0.7))  # while the first stroke is on its way
+    page.keyboard.press("Control+s")
+    held[0].continue_()
+    page.locator(".class", has_text="dog").wait_for()
+    page.locator(".editor").wait_for(state="detached")
+    assert not page.locator(".notice.wrong").count()
+    assert not page.locator(".badge.draft").count()
+    saved = read_mask(server.root / "supports" / "dog" / "dog_mask.png", size=(480, 640))
+    assert saved[336, 256]  # the second stroke
+
+
 def test_damaged_files_are_named_with_their_reasons_and_the_good_one_beside_them_is_taken(open_page, server, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(jpeg()[:300])
     (tmp_path / "evil.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")

@@ -45,6 +45,7 @@ class Editor {
   #version = "";
   #saving = null;
   #unsaved = false;
+  #finishing = false;
   #keptAs = "";
   #suggesting = false;
 
@@ -392,7 +393,7 @@ class Editor {
 
   /** Keep the mask on disk while it is drawn; strokes made meanwhile go with the next request. */
   async #keep() {
-    if (!this.#unsaved || this.#saving) return;
+    if (!this.#unsaved || this.#saving || this.#finishing) return;
     this.#unsaved = false;
     this.state.textContent = "Saving…";
     const name = this.#keptAs || this.name || UNNAMED;
@@ -445,12 +446,10 @@ class Editor {
       if (!this.name) this.naming.focus();
       return;
     }
-    await this.#saving?.catch(() => {});
     await this.#finish(() => api.setShot(this.photo.id, this.name, this.mask.runs()));
   }
 
   async #discard() {
-    await this.#saving?.catch(() => {});
     await this.#finish(async () => {});
   }
 
@@ -464,12 +463,18 @@ class Editor {
   }
 
   async #finish(action) {
+    this.#finishing = true; // no draft is begun that would come after the mask itself
+    await this.#saving?.catch(() => {});
     const done = await attempt(async () => {
       await action();
       if (this.#keptAs) await api.dropDraft(this.photo.id, this.#keptAs);
       return true;
     });
-    if (!done) return;
+    this.#finishing = false;
+    if (!done) {
+      this.#keep();
+      return;
+    }
     this.#unsaved = false;
     this.element.close();
     await attempt(() => store.refresh());
