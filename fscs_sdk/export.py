@@ -86,7 +86,9 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
     model.check(supports)
     if supports.in_tiles:
         which = ", ".join(repr(n) for n, scale in zip(supports.names, supports.scales, strict=True) if scale == "tiles")
-        raise ValueError(f"a graph takes photos whole, and {which} is looked for in tiles; encode with scales='whole' ('fscs encode --scales whole')")
+        raise ValueError(
+            f"a graph takes photos whole, and {which} is looked for in tiles; encode with scales='whole' ('fscs encode --scales whole')"
+        )
     if target.suffix == ".onnx":
         for package in ("onnx", "onnxscript"):
             require(package, "ONNX export", extra="export")

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.demo import PHOTOS
+
+settings.register_profile("untimed", deadline=None)  # machines are shared: a slow example is no fault
+settings.load_profile("untimed")
 
 SHARED = Path(os.environ.get("FSCS_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -266,7 +266,9 @@ class TrainConfig:
         try:
             spec.check_side(self.side)
         except ValueError as error:
-            raise ValueError(f"side {self.side} does not suit the backbone {self.backbone}: {error} ('side' of --config)") from None
+            raise ValueError(
+                f"side {self.side} does not suit the backbone {self.backbone}: {error} ('side' of --config)"
+            ) from None
         if self.uses_windows and self.side % spec.stride:
             raise ValueError(
                 f"windows need an input side that {spec.stride} divides, not {self.side}; change side, or set "
