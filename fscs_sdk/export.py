@@ -87,7 +87,8 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
     if supports.in_tiles:
         which = ", ".join(repr(n) for n, scale in zip(supports.names, supports.scales, strict=True) if scale == "tiles")
         raise ValueError(
-            f"a graph takes photos whole, and {which} is looked for in tiles; encode with scales='whole' ('fscs encode --scales whole')"
+            f"a graph takes photos whole, and {which} is looked for in tiles; encode with scales='whole' "
+            "('fscs encode --scales whole')"
         )
     if target.suffix == ".onnx":
         for package in ("onnx", "onnxscript"):
