@@ -12,7 +12,7 @@ demo: $(VENV)/.ready
 	$(BIN)/fscs demo
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not browser'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not browser'
 	$(BIN)/python -m pytest -m 'browser and not slow'
 
 check: $(VENV)/.ready-check

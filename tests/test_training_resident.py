@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
@@ -76,6 +76,7 @@ def test_a_close_up_is_the_one_of_inference(height: int, width: int, data: st.Da
     mask = np.zeros((height, width), np.bool_)
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    assume(5 * (bottom - top) != 2 * height and 5 * (right - left) != 2 * width)  # there float32 decides
     mask[top:bottom, left:right] = True
     rows = np.broadcast_to(np.arange(height, dtype=np.uint8)[:, None, None], (height, width, 3)).copy()
     rows[:, :, 1] = np.arange(width, dtype=np.uint8)
