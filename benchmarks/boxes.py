@@ -1,7 +1,7 @@
 """``python -m benchmarks.boxes``: what a box costs against a mask, and what GrabCut inside it wins back."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -87,6 +87,21 @@ def read(folder: Path, stem: str, value: int) -> Labelled:
     return Labelled(read_image(folder / "images" / f"{stem}.jpg"), labels == value, labels == VOID)
 
 
+def listed(listings: Iterable[TextIO]) -> set[str]:
+    """The photos that lists name, one at the start of each line."""
+    return {line.split()[0] for listing in listings for line in listing if line.strip()}
+
+
+def shares_of(folder: Path, allowed: set[str]) -> dict[str, dict[int, float]]:
+    """What share of each photo of a folder every value of its mask covers; of the allowed photos, or of all."""
+    shares: dict[str, dict[int, float]] = {}
+    for path in sorted((folder / "masks").glob("*.png")):
+        if not allowed or path.stem in allowed:
+            values, counts = np.unique(np.asarray(Image.open(path)), return_counts=True)
+            shares[path.stem] = dict(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    return shares
+
+
 def evenly(stems: Sequence[str], count: int) -> list[str]:
     """``count`` of some photos, or all, at even distances in their order."""
     places = np.linspace(0, len(stems) - 1, min(count, len(stems))).round().astype(int)
@@ -102,15 +117,10 @@ def evenly(stems: Sequence[str], count: int) -> list[str]:
 def main(folders: tuple[Path, ...], listings: tuple[TextIO, ...], shots: int, queries: int, model: str) -> None:
     """What a box around the object costs in place of its mask. FOLDERS hold images/, masks/ and classes.json."""
     segmenter = FewShotSegmenter.from_pretrained(model)
-    allowed = {line.split()[0] for listing in listings for line in listing if line.strip()}
     click.echo(f"| set | class | {' | '.join(f'{what}, {way}' for what in WHAT for way in WAYS)} |")
-    rows = []
+    rows, allowed = [], listed(listings)
     for folder in folders:
-        shares: dict[str, dict[int, float]] = {}
-        for path in sorted((folder / "masks").glob("*.png")):
-            if not allowed or path.stem in allowed:
-                values, counts = np.unique(np.asarray(Image.open(path)), return_counts=True)
-                shares[path.stem] = dict(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True))
+        shares = shares_of(folder, allowed)
         for value, name in json.loads((folder / "classes.json").read_text()).items():
             number = int(value)
             there = [stem for stem, share in shares.items() if share.get(number, 0) >= LEAST_SHARE]

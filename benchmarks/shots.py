@@ -7,9 +7,8 @@ from typing import TextIO
 import click
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from benchmarks.boxes import LEAST_SHARE, Labelled, evenly, read
+from benchmarks.boxes import LEAST_SHARE, Labelled, evenly, listed, read, shares_of
 from fscs_sdk.references.variety import choose
 from fscs_sdk.segmenter import FewShotSegmenter
 from fscs_sdk.supports import Shot
@@ -59,16 +58,11 @@ def main(folders: tuple[Path, ...], listings: tuple[TextIO, ...], shots: int, qu
     Of random ones the mean of three draws is told.
     """
     segmenter = FewShotSegmenter.from_pretrained(model, device="cpu")
-    allowed = {line.split()[0] for listing in listings for line in listing if line.strip()}
     columns = [f"{what}, {way}" for what in ("IoU told", "presence") for way in WAYS]
     click.echo(f"| set | class | candidates | {' | '.join(columns)} |")
-    rows = []
+    rows, allowed = [], listed(listings)
     for folder in folders:
-        shares: dict[str, dict[int, float]] = {}
-        for path in sorted((folder / "masks").glob("*.png")):
-            if not allowed or path.stem in allowed:
-                values, counts = np.unique(np.asarray(Image.open(path)), return_counts=True)
-                shares[path.stem] = dict(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True))
+        shares = shares_of(folder, allowed)
         for value, name in json.loads((folder / "classes.json").read_text()).items():
             number = int(value)
             large = [stem for stem, share in shares.items() if share.get(number, 0) >= LEAST_SHARE]
