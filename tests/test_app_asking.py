@@ -408,15 +408,21 @@ def test_a_kill_costs_nothing_that_was_saved_and_the_same_token_opens_it_again(t
         assert other.output.count("\n") == 1
         process.kill()
         process.wait()
+    moving = Image.open(PHOTOS / "coffee.jpg").convert("P")
+    moving.save(root / "queries" / "moving.gif", save_all=True, append_images=[moving.rotate(90)])
     process, address = start(root)
     assert address.partition("token=")[2] == token
     with process, httpx.Client(base_url=address.partition("/?")[0], headers=headers, timeout=30) as client:
         found = wait_for(client, lambda found: all(photo["answer"] for photo in found["photos"]))
-        assert len(found["photos"]) == 9
+        assert len(found["photos"]) == 10
         kept = client.get(f"/api/photos/{dog}/mask", params={"class": "dog", "from": "draft"})
         assert kept.content == draft
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) in (0, -signal.SIGTERM, 143)
+        remark = process.stderr.read().splitlines()[0]
+    assert remark.startswith("fscs: warning: ")
+    assert "moving.gif" in remark
+    assert remark.endswith("holds several pictures, of which only the first is used")
     assert not [path for path in root.rglob("*.tmp")]
 
 

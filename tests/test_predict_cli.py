@@ -122,7 +122,7 @@ def test_a_bad_photo_is_told_and_the_code_is_one(photos, supports, tmp_path):
 
 
 def test_a_photo_that_shows_nothing_is_told_by_name(photos, supports, tmp_path, monkeypatch):
-    monkeypatch.setattr("fscs_sdk.cli.predict.SHOWN", 1)
+    monkeypatch.setattr("fscs_sdk.cli.remarks.SHOWN", 1)
     for name in ("c.png", "d.png"):
         Image.new("L", (60, 40)).save(photos / name)
     result = predict(photos, "--supports", supports, "--out", tmp_path / "out", "--formats", "csv")

@@ -53,6 +53,7 @@ def app(
             "the page needs two more packages; install them: pip install 'fscs-sdk[app]'"
         ) from None
     from fscs_sdk.cli.options import load_segmenter
+    from fscs_sdk.cli.remarks import remarks_told
     from fscs_sdk.locks import locked_folder
 
     if host not in LOOPBACK and token is None:
@@ -92,4 +93,5 @@ def app(
             if browser and screen:  # without one, launchers complain at length, or a text browser takes the terminal
                 click.launch(link)
 
-        Server(served, events, ready=ready).run(sockets=[listener])
+        with remarks_told():
+            Server(served, events, ready=ready).run(sockets=[listener])

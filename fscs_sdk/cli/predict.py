@@ -3,10 +3,9 @@
 import contextlib
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,8 +22,8 @@ from fscs_sdk.cli.options import (
     protocol_option,
     support_options,
 )
+from fscs_sdk.cli.remarks import remarks_told
 from fscs_sdk.formats import WRITERS
-from fscs_sdk.spelling import counted
 
 if TYPE_CHECKING:
     from fscs_sdk.folder import Plan, Record, Summary
@@ -165,7 +164,7 @@ def predict(
             )
         _show_plan(plan, as_json=as_json)
         return
-    with resumable(context), _progress_bar() as progress, _photos_remarked_on(), misuse():
+    with resumable(context), _progress_bar() as progress, remarks_told(), misuse():
         summary = predict_folder(
             segmenter,
             given,
@@ -201,35 +200,6 @@ def _answering(
     if (address, actors, gpus) != (None, None, None):
         raise click.UsageError("--address, --actors and --gpus belong to '--engine ray'")
     return None
-
-
-@contextlib.contextmanager
-def _photos_remarked_on() -> Iterator[None]:
-    """What we remark on photos that are answered is told, the first in full; what decoders do is not."""
-    from fscs_sdk.images import ImageWarning
-
-    told = 0
-
-    def tell(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        nonlocal told
-        told += 1
-        if told <= SHOWN:
-            click.echo(f"fscs: warning: {one_line(str(message))}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", ImageWarning)
-        warnings.showwarning = tell  # for all threads
-        yield
-    if told > SHOWN:
-        click.echo(f"fscs: {counted(told - SHOWN, 'more warning')} of photos", err=True)
 
 
 @contextlib.contextmanager
