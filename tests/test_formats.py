@@ -132,12 +132,13 @@ def test_the_legend_has_present_classes_first_and_counts_the_rest() -> None:
     names = tuple(f"class {number}" for number in range(100))
     scores = {name: 0.9 if number % 2 else number / 250 for number, name in enumerate(names)}
     answer = prediction(np.zeros((9, 9), int), names, scores=scores)
-    entries = _entries(answer, class_colors(names), {})
+    entries = _entries(answer, class_colors(names), {}, [2])
     assert [entry.present for entry in entries[:LEGEND_PRESENT]] == [True] * LEGEND_PRESENT
     assert entries[LEGEND_PRESENT].text == f"and {50 - LEGEND_PRESENT} more present"
     absent = entries[LEGEND_PRESENT + 1 :]
     assert [entry.number for entry in absent[:-1]] == list(range(85, 101, 2))  # the likeliest, in order
     assert absent[-1].text == f"and {50 - LEGEND_ABSENT} more absent"
+    assert [entry.text for entry in entries[:2]] == ["class 1: present, 0.90", "class 3: present, 0.90, wins no pixel"]
 
 
 @given(st.lists(st.text(), unique=True, max_size=12))

@@ -1,6 +1,6 @@
 """A prediction as a picture: the photo with its areas tinted and outlined, and a legend below it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -90,7 +90,7 @@ def overlay(prediction: Prediction, *, captions: Mapping[str, str] | None = None
             _stamp(ImageDraw.Draw(sheet), mask == number, number, colors[number - 1], size)
     roomy = sheet.height * LEGEND_WIDTH <= LARGEST_PAGE
     page_width = max(sheet.width, LEGEND_WIDTH) if roomy else sheet.width
-    legend = _Legend(prediction, colors, captions or {}, numbered=numbered, width=page_width, size=size)
+    legend = _Legend(prediction, colors, captions or {}, seen, numbered=numbered, width=page_width, size=size)
     page = Image.new("RGB", (page_width, sheet.height + legend.height), PAPER)
     page.paste(sheet)
     legend.draw(page, sheet.height)
@@ -168,12 +168,13 @@ class _Legend:
         prediction: Prediction,
         colors: Sequence[Color],
         captions: Mapping[str, str],
+        seen: Collection[int],
         *,
         numbered: bool,
         width: int,
         size: int,
     ) -> None:
-        self.entries = _entries(prediction, colors, captions)
+        self.entries = _entries(prediction, colors, captions, seen)
         self.numbered, self.width, self.size = numbered, width, size
         self.pad = round(size * 0.6)
         self.mark = round(size * 1.6) if numbered else size
@@ -214,7 +215,9 @@ class _Legend:
         draw.rounded_rectangle(box, radius=self.size / 5, fill=fill, outline=edge, width=stroke)
 
 
-def _entries(prediction: Prediction, colors: Sequence[Color], captions: Mapping[str, str]) -> list[_Entry]:
+def _entries(
+    prediction: Prediction, colors: Sequence[Color], captions: Mapping[str, str], seen: Collection[int]
+) -> list[_Entry]:
     """Present classes first, each group in the supports' order; of too many the surest are named, the rest counted."""
     entries: list[_Entry] = []
     for present, most in ((True, LEGEND_PRESENT), (False, LEGEND_ABSENT)):
@@ -222,12 +225,14 @@ def _entries(prediction: Prediction, colors: Sequence[Color], captions: Mapping[
         surest = sorted(group, key=lambda n: -prediction.scores[prediction.names[n]])[:most]
         for n in sorted(surest) if len(group) > most + 1 else group:
             name = prediction.names[n]
-            entries.append(_Entry(captions.get(name) or _caption(prediction, name), present, n + 1, colors[n]))
+            text = captions.get(name) or _caption(prediction, name, drawn=n + 1 in seen)
+            entries.append(_Entry(text, present, n + 1, colors[n]))
         if len(group) > most + 1:
             entries.append(_Entry(f"and {len(group) - most} more {'present' if present else 'absent'}"))
     return entries or [_Entry("no classes")]
 
 
-def _caption(prediction: Prediction, name: str) -> str:
+def _caption(prediction: Prediction, name: str, *, drawn: bool) -> str:
     answer = "present" if prediction.present[name] else "absent"
-    return f"{name}: {answer}, {prediction.scores[name]:.2f}"
+    nowhere = ", wins no pixel" if prediction.present[name] and not drawn else ""
+    return f"{name}: {answer}, {prediction.scores[name]:.2f}{nowhere}"
