@@ -151,9 +151,9 @@ class Prediction:
         """Write a file, or, with the format ``classes``, one file for each class beside ``path``.
 
         Args:
-            path: its ending says what is written: ``.png`` the mask as an indexed PNG, ``.overlay.png`` the picture of
-                :meth:`plot`, ``.npz`` all maps, ``.csv`` presence and scores, ``.coco.json``, ``.labelme.json``, and
-                ``.txt`` labels of YOLO.
+            path: its ending says what is written: ``.png`` the mask as an indexed PNG, ``.overlay.jpg`` or
+                ``.overlay.png`` the picture of :meth:`plot`, ``.npz`` all maps, ``.csv`` presence and scores,
+                ``.coco.json``, ``.labelme.json``, and ``.txt`` labels of YOLO.
             format: a name of :data:`fscs_sdk.formats.WRITERS`, whatever the ending.
 
         Returns:
@@ -172,8 +172,10 @@ class Prediction:
         """The answer without its pixels, ready for JSON: ``width``, ``height``, and in ``classes`` for each class
         ``name``, ``present``, ``score`` and its ``pixels`` in the mask.
         """
+        from fscs_sdk.formats.regions import count_pixels
+
         height, width = self.mask.shape
-        pixels = np.bincount(self.mask.ravel(), minlength=len(self.names) + 1)[1:]
+        pixels = count_pixels(self.mask, len(self.names))[1:]
         classes = [
             {
                 "name": name,

@@ -302,7 +302,7 @@ def test_followed_links_do_not_lead_into_the_output_folder(photos):
     out = photos / "out"
     run(photos, out, formats=("overlay",))
     (photos / "sneaky").symlink_to(out / "sub")
-    (photos / "sneaky.png").symlink_to(out / "a.jpg.overlay.png")
+    (photos / "sneaky.jpg").symlink_to(out / "a.jpg.overlay.jpg")
     assert run(photos, out, formats=("overlay",), follow_links=True).answered == 0
 
 

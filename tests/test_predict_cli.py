@@ -73,7 +73,7 @@ def test_a_folder_is_answered_and_again_is_done(photos, supports, tmp_path):
     for name in ("a.jpg", "sub/b.png"):
         with Image.open(tmp_path / "out" / f"{name}.mask.png") as mask:
             assert mask.size == (80, 60)
-        assert (tmp_path / "out" / f"{name}.overlay.png").is_file()
+        assert (tmp_path / "out" / f"{name}.overlay.jpg").is_file()
     again = predict(photos, "--supports", supports, "--out", tmp_path / "out", "--json")
     report = json.loads(again.stdout)
     assert (report["photos"], report["answered"], report["done_before"], report["failed"]) == (2, 0, 2, 0)

@@ -156,7 +156,7 @@ def test_the_answer_without_its_pixels_is_ready_for_json():
     [
         ("a.png", "mask"),
         ("a.mask.png", "mask"),
-        ("a.overlay.png", "overlay"),
+        ("a.overlay.jpg", "overlay"),
         ("A.PNG", "mask"),
         ("a.npz", "npz"),
         ("a.csv", "csv"),
@@ -175,12 +175,17 @@ def test_the_ending_says_what_is_saved(tmp_path, name, format):
     assert path.read_bytes() == WRITERS[format].encode(answer, photo=photo)[ending]
 
 
+def test_an_overlay_is_saved_without_loss_where_its_ending_says_so(tmp_path):
+    answer = prediction()
+    for path, format in ((tmp_path / "a.overlay.png", None), (tmp_path / "a.png", "overlay")):
+        assert answer.save(path, format=format) == [path]
+        with Image.open(path) as image:
+            assert (np.asarray(image) == answer.plot()).all()
+
+
 def test_a_named_format_goes_before_the_ending(tmp_path):
     answer = prediction()
-    assert answer.save(tmp_path / "a.png", format="overlay") == [tmp_path / "a.png"]
     assert answer.save(tmp_path / "b.json", format="coco") == [tmp_path / "b.json"]
-    with Image.open(tmp_path / "a.png") as image:
-        assert (np.asarray(image) == answer.plot()).all()
     assert json.loads((tmp_path / "b.json").read_text())["categories"]
 
 
@@ -191,7 +196,7 @@ def test_the_masks_of_the_classes_are_saved_beside_the_path(tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a.json", "a.jpg", "png"])
 def test_an_ending_that_says_nothing_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=r"does not say what to write; use .png, .txt, .mask.png.* or format= one of"):
+    with pytest.raises(ValueError, match=r"use .mask.png, .* .overlay.png, .png, .txt, or format= one of"):
         prediction().save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -151,8 +151,8 @@ def test_every_file_is_a_photo_or_a_mask_or_named_or_the_folder_is_refused(tmp_p
 
 
 def test_what_is_left_out_is_named(tmp_path):
-    make(tmp_path / "dog", "rex.jpg", "rex.jpg.overlay.png", "notes.txt", "other.json", "rex.xml")
-    with pytest.warns(ReferenceWarning, match=r"left out: notes.txt, other.json, rex.jpg.overlay.png, rex.xml"):
+    make(tmp_path / "dog", "rex.jpg", "rex.jpg.overlay.jpg", "notes.txt", "other.json", "rex.xml")
+    with pytest.warns(ReferenceWarning, match=r"left out: notes.txt, other.json, rex.jpg.overlay.jpg, rex.xml"):
         assert listing(tmp_path) == {"dog": [("rex.jpg", None)]}
 
 

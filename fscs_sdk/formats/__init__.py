@@ -186,7 +186,7 @@ WRITERS: Mapping[str, Format] = MappingProxyType(
         format.name: format
         for format in (
             Format("mask", "one PNG: pixel n is class n, 0 is background; palette and class names inside", ".mask.png"),
-            Format("overlay", "the photo with the areas tinted, and a legend", ".overlay.png"),
+            Format("overlay", "the photo with the areas tinted, and a legend", ".overlay.jpg"),
             Format("classes", "one black and white PNG for each class", None),
             Format("npz", "NumPy archive: probability maps, mask, names, scores", ".npz", maps=True),
             Format("coco", "COCO JSON with RLE masks", ".coco.json", "annotations.coco.json", "pycocotools"),
@@ -198,8 +198,8 @@ WRITERS: Mapping[str, Format] = MappingProxyType(
 )
 
 
-#: What a shorter ending stands for in :func:`save`.
-_SHORT_ENDINGS = {".png": "mask", ".txt": "yolo"}
+#: What other endings stand for in :func:`save`, the longest first.
+_OTHER_ENDINGS = {".overlay.png": "overlay", ".png": "mask", ".txt": "yolo"}
 
 
 def save(prediction: "Prediction", path: Path, *, format: str | None = None) -> list[Path]:
@@ -210,23 +210,25 @@ def save(prediction: "Prediction", path: Path, *, format: str | None = None) -> 
     with writing(path):
         if chosen.ending is None:
             return chosen.write(prediction, path)
-        (data,) = chosen.encode(prediction, photo=path.name.removesuffix(chosen.ending)).values()
+        if chosen.name == "overlay" and path.suffix.lower() == ".png":
+            from fscs_sdk.formats.compression import png
+
+            data = png(prediction.plot())
+        else:
+            (data,) = chosen.encode(prediction, photo=path.name.removesuffix(chosen.ending)).values()
         write_atomically(path, data)
     return [path]
 
 
 def _format_of(path: Path) -> str:
-    name = path.name.lower()
-    for format in WRITERS.values():
-        if format.ending is not None and name.endswith(format.ending):
-            return format.name
-    if path.suffix.lower() not in _SHORT_ENDINGS:
-        endings = [*_SHORT_ENDINGS, *(format.ending for format in WRITERS.values() if format.ending is not None)]
-        raise ValueError(
-            f"the ending of '{path}' does not say what to write; use {', '.join(endings)}, or format= one of "
-            f"{', '.join(WRITERS)}"
-        )
-    return _SHORT_ENDINGS[path.suffix.lower()]
+    endings = {format.ending: format.name for format in WRITERS.values() if format.ending is not None} | _OTHER_ENDINGS
+    for ending, name in endings.items():
+        if path.name.lower().endswith(ending):
+            return name
+    raise ValueError(
+        f"the ending of '{path}' does not say what to write; use {', '.join(endings)}, or format= one of "
+        f"{', '.join(WRITERS)}"
+    )
 
 
 def select(names: Iterable[str]) -> list[Format]:

@@ -1,11 +1,10 @@
 """One black and white PNG for each class."""
 
 import unicodedata
-from io import BytesIO
 
 import numpy as np
-from PIL import Image
 
+from fscs_sdk.formats.compression import png
 from fscs_sdk.prediction import Prediction
 
 #: The most bytes of a class name that go into a file name.
@@ -20,9 +19,9 @@ def encode(prediction: Prediction, *, photo: str) -> dict[str, bytes]:
     """
     files = {}
     for number, name in enumerate(prediction.names, start=1):
-        buffer = BytesIO()
-        Image.fromarray(np.where(prediction.mask == number, np.uint8(255), np.uint8(0))).save(buffer, "PNG")
-        files[f".{number}-{file_name(name)}.png"] = buffer.getvalue()
+        area = (prediction.mask == number).view(np.uint8)
+        area *= 255
+        files[f".{number}-{file_name(name)}.png"] = png(area)
     return files
 
 

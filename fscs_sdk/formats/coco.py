@@ -38,7 +38,7 @@ def to_coco(prediction: Prediction, *, photo: str, instances: bool = False) -> d
             "image_id": 1,
             "category_id": region.number,
             "segmentation": run_lengths(region, height, width),
-            "area": len(region.pixels),
+            "area": int(np.count_nonzero(region.area)),
             "bbox": list(region.box),
             "iscrowd": 0,
             "score": float(prediction.scores[prediction.names[region.number - 1]]),
@@ -53,13 +53,18 @@ def run_lengths(region: Region, height: int, width: int) -> dict[str, Any]:
     from fscs_sdk.formats import require
 
     require("pycocotools", "COCO")
+    import cv2
     from pycocotools import mask as coco_mask
 
-    gaps = np.flatnonzero(np.diff(region.pixels) != 1)
-    starts = region.pixels[np.concatenate(([0], gaps + 1))]
-    ends = region.pixels[np.concatenate((gaps, [-1]))] + 1
-    edges = np.stack((starts, ends), axis=1).ravel()
-    counts = np.diff(edges, prepend=0, append=height * width)
+    left, top, wide, high = region.box
+    columns = np.zeros((wide, high + 2), np.uint8)  # with background at either end, so that each run has its ends
+    columns[:, 1:-1] = cv2.transpose(region.area.view(np.uint8))
+    flat = columns.ravel()
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), high + 2)
+    starts, ends = ((left + column) * height + top + row).reshape(-1, 2).T
+    apart = starts[1:] != ends[:-1]  # a run that goes on from the foot of a column to the head of the next is one
+    edges = np.stack((starts[np.append(True, apart)], ends[np.append(apart, True)]), axis=1)
+    counts = np.diff(edges.ravel(), prepend=0, append=height * width)
     if counts[-1] == 0:
         counts = counts[:-1]
     packed = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)

@@ -26,14 +26,14 @@ def to_supervision(prediction: Prediction, *, instances: bool = False) -> "Detec
 
     height, width = prediction.mask.shape
     found = list(regions(prediction, instances=instances))
-    masks = np.zeros((len(found), width * height), np.bool_)
+    masks = np.zeros((len(found), height, width), np.bool_)
     for mask, region in zip(masks, found, strict=True):
-        mask[region.pixels] = True
+        mask[region.window] = region.area
     corners = [(x, y, x + wide - 1, y + high - 1) for x, y, wide, high in (region.box for region in found)]
     names = [prediction.names[region.number - 1] for region in found]
     return Detections(
         xyxy=np.array(corners, np.float32).reshape(-1, 4),
-        mask=masks.reshape(-1, width, height).transpose(0, 2, 1),
+        mask=masks,
         confidence=np.array([prediction.scores[name] for name in names], np.float32),
         class_id=np.array([region.number - 1 for region in found], np.int64),
         data={"class_name": np.array(names, np.str_)},

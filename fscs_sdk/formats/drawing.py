@@ -3,14 +3,17 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
-from math import isqrt, sqrt
+from itertools import product
+from math import ceil, isqrt, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from fscs_sdk.formats.compression import JPEG_SIDE, jpeg
 from fscs_sdk.formats.lettering import Font, drawable, left_to_right, shorten, typeface
+from fscs_sdk.formats.regions import regions
 from fscs_sdk.prediction import Prediction
 
 Color = tuple[int, int, int]
@@ -28,6 +31,8 @@ PALETTE: tuple[Color, ...] = (
 )
 #: Share of the class's colour in its area.
 TINT = 0.45
+#: Rows and columns of the pieces in which areas are tinted: only those with an outline need distances from it.
+TILE = 256
 #: A small picture is scaled up by a whole number until it is at least so wide, for its legend to be readable; a slim
 #: one no further than to so many pixels, if it has not more of itself. Then the page is wider than the picture.
 LEGEND_WIDTH, SCALED_PIXELS = 240, 4 * 240 * 240
@@ -39,10 +44,16 @@ PAPER, INK, FADED, HAIRLINE = (255, 255, 255), (24, 24, 24), (110, 110, 110), (1
 
 
 def encode(prediction: Prediction, *, photo: str) -> dict[str, bytes]:
-    """``.overlay.png``: see :func:`overlay`."""
-    buffer = BytesIO()
-    Image.fromarray(overlay(prediction)).save(buffer, "PNG", compress_level=3)  # twice as quick, a few percent larger
-    return {".overlay.png": buffer.getvalue()}
+    """``.overlay.jpg``: see :func:`overlay`; one that is longer than a JPEG can be is made smaller."""
+    import cv2
+
+    picture = overlay(prediction)
+    height, width = picture.shape[:2]
+    if max(height, width) > JPEG_SIDE:
+        share = JPEG_SIDE / max(height, width)
+        size = max(1, round(width * share)), max(1, round(height * share))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return {".overlay.jpg": jpeg(picture, sharp_colours=True)}
 
 
 def class_colors(names: Sequence[str]) -> list[Color]:
@@ -76,28 +87,30 @@ def overlay(prediction: Prediction, *, captions: Mapping[str, str] | None = None
     colors = class_colors(prediction.names)
     height, width = prediction.mask.shape
     scale = max(1, min(-(-LEGEND_WIDTH // width), isqrt(SCALED_PIXELS // (height * width))))
-    picture = prediction.image.repeat(scale, axis=0).repeat(scale, axis=1)
-    mask = prediction.mask.repeat(scale, axis=0).repeat(scale, axis=1)
-    seen = [int(number) for number in np.flatnonzero(np.bincount(prediction.mask.ravel())) if number]
-    line = max(1, round(sqrt(mask.size) / 300))
-    for number in seen:
-        _tint(picture, mask, number, colors[number - 1], line)
-    numbered = len({colors[number - 1] for number in seen}) < len(seen)
-    sheet = Image.fromarray(picture)
+    mask, image = (_scaled(pixels, scale) for pixels in (prediction.mask, prediction.image))
+    boxes = {region.number: [scale * length for length in region.box] for region in regions(prediction)}
+    numbered = len({colors[number - 1] for number in boxes}) < len(boxes)
     size = _letter_size(*mask.shape)
+    roomy = len(mask) * LEGEND_WIDTH <= LARGEST_PAGE
+    page_width = max(mask.shape[1], LEGEND_WIDTH) if roomy else mask.shape[1]
+    legend = _Legend(prediction, colors, captions or {}, boxes, numbered=numbered, width=page_width, size=size)
+    page = np.empty((len(mask) + legend.height, page_width, 3), np.uint8)  # large: made once, drawn on in place
+    picture, beside = np.split(page[: len(mask)], [mask.shape[1]], axis=1)
+    picture[:], beside[:], page[len(mask) :] = image, PAPER, legend.drawn()
+    for number, box in boxes.items():
+        _tint(picture, mask, number, box, colors[number - 1])
     if numbered:
-        for number in seen:
-            _stamp(ImageDraw.Draw(sheet), mask == number, number, colors[number - 1], size)
-    roomy = sheet.height * LEGEND_WIDTH <= LARGEST_PAGE
-    page_width = max(sheet.width, LEGEND_WIDTH) if roomy else sheet.width
-    legend = _Legend(prediction, colors, captions or {}, seen, numbered=numbered, width=page_width, size=size)
-    page = Image.new("RGB", (page_width, sheet.height + legend.height), PAPER)
-    page.paste(sheet)
-    legend.draw(page, sheet.height)
-    return np.asarray(page)
+        for number, (left, top, wide, high) in boxes.items():
+            area = mask[top : top + high, left : left + wide] == number
+            _stamp(picture, area, left, top, number, colors[number - 1], size)
+    return page
 
 
-def _tint(picture: NDArray[np.uint8], mask: NDArray[np.integer], number: int, color: Color, line: int) -> None:
+def _scaled(pixels: NDArray[Any], scale: int) -> NDArray[Any]:
+    return pixels if scale == 1 else pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _tint(picture: NDArray[np.uint8], mask: NDArray[np.integer], number: int, box: Sequence[int], color: Color) -> None:
     """Tint a class's area in place, with a line of full colour along its inside and a two-tone rim around it.
 
     The rim, white and then dark, sets the line off from photos of any brightness; it lies on background only, so that
@@ -105,19 +118,31 @@ def _tint(picture: NDArray[np.uint8], mask: NDArray[np.integer], number: int, co
     """
     import cv2
 
-    margin = 2 * line + 1
-    rows, columns = (np.flatnonzero((mask == number).any(axis=axis)) for axis in (1, 0))
-    window = np.s_[
-        max(0, rows[0] - margin) : rows[-1] + 1 + margin, max(0, columns[0] - margin) : columns[-1] + 1 + margin
-    ]
-    view, area, free = picture[window], mask[window] == number, mask[window] == 0
-    inside = cv2.distanceTransform(area.astype(np.uint8), cv2.DIST_L2, 5)  # where the photo ends there is no edge
-    outside = cv2.distanceTransform((~area).astype(np.uint8), cv2.DIST_L2, 5)
-    rim = max(1, line // 2)
-    view[free & (outside <= 2 * rim)] //= 2
-    view[free & (outside <= rim)] = 255
-    np.copyto(view, cv2.LUT(view, _blend(color)), where=area[..., None])
-    view[area & (inside <= line)] = color
+    line = max(1, round(sqrt(mask.size) / 300))
+    rim, margin = max(1, line // 2), 2 * line + 1
+    blend = _blend(color)
+    left, top, wide, high = box
+    rows = range(max(0, top - margin), min(top + high + margin, len(mask)), TILE)
+    columns = range(max(0, left - margin), min(left + wide + margin, mask.shape[1]), TILE)
+    for y, x in product(rows, columns):
+        above, before = min(y, margin), min(x, margin)
+        around = mask[y - above : y + TILE + margin, x - before : x + TILE + margin]
+        area, here = around == number, np.s_[above : above + TILE, before : before + TILE]
+        view = picture[y : y + TILE, x : x + TILE]
+        if area.all():
+            view[:] = cv2.LUT(view, blend)
+        elif area.any():
+            free = (around == 0)[here]
+            inside = cv2.distanceTransform(area.view(np.uint8), cv2.DIST_L2, 5)  # where the photo ends is no edge
+            outside = cv2.distanceTransform((~area).view(np.uint8), cv2.DIST_L2, 5)[here]
+            layers = [
+                (view // 2, free & (outside <= 2 * rim)),
+                (np.full_like(view, 255), free & (outside <= rim)),
+                (cv2.LUT(view, blend), area[here]),
+                (np.full_like(view, color), (area & (inside <= line))[here]),
+            ]
+            for layer, where in layers:
+                cv2.copyTo(layer, where.view(np.uint8), view)
 
 
 def _blend(color: Color) -> NDArray[np.uint8]:
@@ -126,23 +151,33 @@ def _blend(color: Color) -> NDArray[np.uint8]:
     return np.rint((1 - TINT) * levels + TINT * np.array(color)).astype(np.uint8)
 
 
-def _stamp(draw: ImageDraw.ImageDraw, area: NDArray[np.bool_], number: int, color: Color, size: int) -> None:
-    """A class's number in the middle of the widest place of its area."""
+def _stamp(
+    picture: NDArray[np.uint8], area: NDArray[np.bool_], left: int, top: int, number: int, color: Color, size: int
+) -> None:
+    """A class's number, in place, in the middle of the widest place of its area, which begins at ``left``, ``top``."""
     import cv2
 
-    depth = cv2.distanceTransform(np.pad(area, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    _badge(draw, float(x), float(y), number, color, size)
+    depth = cv2.distanceTransform(np.pad(area, 1).view(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = (int(place) for place in np.unravel_index(int(depth.argmax()), depth.shape))
+    reach = ceil(_badge_size(number, size)[0] / 2) + 2
+    rows, columns = (slice(max(0, place - reach), place + reach) for place in (top + y, left + x))
+    near = Image.fromarray(picture[rows, columns])
+    _badge(ImageDraw.Draw(near), float(left + x - columns.start), float(top + y - rows.start), number, color, size)
+    picture[rows, columns] = np.asarray(near)
 
 
 def _badge(draw: ImageDraw.ImageDraw, x: float, y: float, number: int, color: Color, size: int) -> None:
     """A number on a rounded plate in its class's colour."""
     font = typeface(round(size * 0.8))
-    half = (max(size, font.getlength(str(number)) + size / 2) / 2, size / 2)
+    half = [length / 2 for length in _badge_size(number, size)]
     box = (x - half[0], y - half[1], x + half[0], y + half[1])
     draw.rounded_rectangle(box, radius=size / 3, fill=color, outline=PAPER, width=max(1, size // 12))
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 120
     draw.text((x, y), str(number), fill=INK if bright else PAPER, font=font, anchor="mm")
+
+
+def _badge_size(number: int, size: int) -> tuple[float, float]:
+    return max(size, typeface(round(size * 0.8)).getlength(str(number)) + size / 2), size
 
 
 def _letter_size(height: int, width: int) -> int:
@@ -184,14 +219,15 @@ class _Legend:
         self.row = round(size * 1.5)
         self.height = -(-len(self.entries) // self.columns) * self.row + 2 * self.pad
 
-    def draw(self, page: Image.Image, top: int) -> None:
-        draw = ImageDraw.Draw(page)
-        draw.line((0, top, self.width, top), fill=HAIRLINE)
+    def drawn(self) -> NDArray[np.uint8]:
+        """uint8 (height, width, 3)."""
+        strip = Image.new("RGB", (self.width, self.height), PAPER)
+        draw = ImageDraw.Draw(strip)
+        draw.line((0, 0, self.width, 0), fill=HAIRLINE)
         for index, entry in enumerate(self.entries):
             row, column = divmod(index, self.columns)
-            self._draw_entry(
-                draw, entry, self.pad + column * self.column, top + self.pad + row * self.row + self.row / 2
-            )
+            self._draw_entry(draw, entry, self.pad + column * self.column, self.pad + row * self.row + self.row / 2)
+        return np.asarray(strip)
 
     def _draw_entry(self, draw: ImageDraw.ImageDraw, entry: _Entry, left: float, middle: float) -> None:
         font: Font = typeface(self.size, entry.text)

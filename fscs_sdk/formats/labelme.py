@@ -6,19 +6,16 @@ holes nor several parts, and would lose half a pixel all around; a mask shape is
 
 import json
 from base64 import b64encode
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from fscs_sdk.formats.compression import JPEG_SIDE, jpeg, png
+from fscs_sdk.formats.regions import Region, regions
 from fscs_sdk.prediction import Prediction
 
 #: The file layout that is written; LabelMe reads mask shapes since 5.3.
 LAYOUT_VERSION = "5.5.0"
-#: The longest side of a JPEG.
-JPEG_SIDE = 65500
 
 
 def encode(prediction: Prediction, *, photo: str) -> dict[str, bytes]:
@@ -34,42 +31,31 @@ def to_labelme(prediction: Prediction, *, photo: str, embed: bool = True) -> dic
         embed: put the photo, turned upright as it was decoded, into the file (JPEG, for looking at only).
     """
     height, width = prediction.mask.shape
-    shapes = []
-    for number, name in enumerate(prediction.names, start=1):
-        area = prediction.mask == number
-        if area.any():
-            shapes.append(_shape(name, area, prediction.scores[name]))
+    image = prediction.image
     return {
         "version": LAYOUT_VERSION,
         "flags": {name: bool(prediction.present[name]) for name in prediction.names},
-        "shapes": shapes,
+        "shapes": [_shape(region, prediction) for region in regions(prediction)],
         "imagePath": photo,
-        "imageData": _photo(prediction.image) if embed else None,
+        "imageData": _text(png(image) if max(image.shape) > JPEG_SIDE else jpeg(image)) if embed else None,
         "imageHeight": height,
         "imageWidth": width,
     }
 
 
-def _shape(name: str, area: NDArray[np.bool_], score: float) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
-    top, bottom, left, right = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
-    buffer = BytesIO()
-    Image.fromarray(area[top : bottom + 1, left : right + 1].astype(np.uint8)).save(buffer, "PNG")
+def _shape(region: Region, prediction: Prediction) -> dict[str, Any]:
+    name = prediction.names[region.number - 1]
+    left, top, width, height = region.box
     return {
         "label": name,
-        "points": [[left, top], [right, bottom]],  # both corners belong to the mask
+        "points": [[left, top], [left + width - 1, top + height - 1]],  # both corners belong to the mask
         "group_id": None,
-        "description": f"score {score:.4f}",
+        "description": f"score {prediction.scores[name]:.4f}",
         "shape_type": "mask",
         "flags": {},
-        "mask": b64encode(buffer.getvalue()).decode("ascii"),
+        "mask": _text(png(region.area.view(np.uint8))),
     }
 
 
-def _photo(image: NDArray[np.uint8]) -> str:
-    buffer = BytesIO()
-    if max(image.shape) > JPEG_SIDE:
-        Image.fromarray(image).save(buffer, "PNG")
-    else:
-        Image.fromarray(image).save(buffer, "JPEG", quality=90)
-    return b64encode(buffer.getvalue()).decode("ascii")
+def _text(data: bytes) -> str:
+    return b64encode(data).decode("ascii")

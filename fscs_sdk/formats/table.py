@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
-
 from fscs_sdk.prediction import Prediction
 
 COLUMNS = ("photo", "class", "present", "score", "pixels")
@@ -17,10 +15,9 @@ def encode(prediction: Prediction, *, photo: str) -> dict[str, bytes]:
 
     Bytes of a name that are not Unicode are written as ``\\udc80`` and the like.
     """
-    pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.names) + 1)
     rows = [
-        (photo, name, str(bool(prediction.present[name])).lower(), repr(float(prediction.scores[name])), int(count))
-        for name, count in zip(prediction.names, pixels[1:], strict=True)
+        (photo, one["name"], str(one["present"]).lower(), repr(one["score"]), one["pixels"])
+        for one in prediction.to_dict()["classes"]
     ]
     return {".csv": _write(rows)}
 

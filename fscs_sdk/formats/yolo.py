@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fscs_sdk.formats import yolo_label
+from fscs_sdk.formats.regions import regions
 from fscs_sdk.prediction import Prediction
 
 #: Distance of a written coordinate from its pixel's upper left corner, in pixels; in (0, 0.5) for both kinds of reader.
@@ -33,10 +34,10 @@ def to_yolo(prediction: Prediction) -> str:
     """
     height, width = prediction.mask.shape
     lines = []
-    for index in range(len(prediction.names)):
-        for ring in rings(prediction.mask == index + 1):
-            places = (ring + INSIDE) / (width, height)
-            lines.append(" ".join([str(index), *(f"{place:.6f}" for place in places.ravel())]) + "\n")
+    for region in regions(prediction):
+        for ring in rings(region.area):
+            places = (ring + region.box[:2] + INSIDE) / (width, height)
+            lines.append(" ".join([str(region.number - 1), *(f"{place:.6f}" for place in places.ravel())]) + "\n")
     return "".join(lines)
 
 

@@ -66,9 +66,7 @@ class Model(fom.Model):  # type: ignore[misc]
         found = []
         for region in regions(prediction, instances=self._instances):
             left, top, wide, high = region.box
-            box = np.zeros((high, wide), dtype=np.bool_)
-            box[region.pixels % height - top, region.pixels // height - left] = True
             name = names[region.number - 1]
             place = [left / width, top / height, wide / width, high / height]
-            found.append(fo.Detection(label=name, confidence=scores[name], bounding_box=place, mask=box))
+            found.append(fo.Detection(label=name, confidence=scores[name], bounding_box=place, mask=region.area))
         return {"presence": fo.Classifications(classifications=there), "masks": fo.Detections(detections=found)}

@@ -179,7 +179,7 @@ def _owner_of_masks(folder: Path) -> Path | None:
 
 
 def _is_result(path: Path, pictures: Sequence[Path]) -> bool:
-    """Whether a picture was made of another and is no mask, such as ``rex.jpg.overlay.png``."""
+    """Whether a picture was made of another and is no mask, such as ``rex.jpg.overlay.jpg``."""
     made = any(name_key(path.name).startswith(f"{name_key(other.name)}.") for other in pictures if other != path)
     return made and not _is_mask(path, pictures)
 
