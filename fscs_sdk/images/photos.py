@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BLANK = 16
 #: A photo whose pixels are all but so many blank shows nothing.
 VISIBLE = 0.001
+#: Rows that are copied at once: few enough for the processor's caches.
+ROWS_AT_ONCE = 64
 #: About so many pixels, evenly spread, are looked at to see whether a photo is blank.
 LOOKED_AT = 100_000
 
@@ -147,12 +149,22 @@ def _photo_of_pil(image: Image.Image, name: str, remarks: list[str], *, bits: in
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         return _opaque(to_rgba(image), remarks)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return _pixels(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) of a picture in mode RGB, some rows at a time: Pillow hands pixels out by way of two copies, which for
+    a large photo take longer than its decoding."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, ROWS_AT_ONCE):
+        bottom = min(top + ROWS_AT_ONCE, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _opaque(rgba: Image.Image, remarks: list[str]) -> NDArray[np.uint8]:
     """Colours over white, as a page shows them; but where that would show nothing, the colours alone."""
     if rgba.getchannel("A").getbbox() is None:
         remarks.append("is transparent all over, so its colours are taken as if it were not")
-        return np.array(rgba.convert("RGB"))
-    return np.array(over_white(rgba))
+        return _pixels(rgba.convert("RGB"))
+    return _pixels(over_white(rgba))

@@ -46,7 +46,7 @@ class Calibration:
 
 
 #: Elements of all classes' maps at the photo's size that are in memory at once: on a CPU few enough for its caches.
-ELEMENTS_AT_ONCE = {"cpu": 2**20}
+ELEMENTS_AT_ONCE = {"cpu": 2**18}
 MOST_ELEMENTS_AT_ONCE = 2**25
 
 
@@ -114,9 +114,15 @@ class Maps:
     def mask(self, present: Tensor) -> Tensor:
         """Eq. 5: uint8 (H, W), or int32 above 255 classes; see :func:`merge`. bool (N,) says which are candidates."""
         kind = torch.uint8 if len(present) <= 255 else torch.int32
+        if _is_known(present):
+            if not present.any():
+                return torch.zeros(self.size, dtype=kind, device=present.device)
+            number = kind
+        else:
+            number = torch.int64  # graphs' runtimes do not count in bytes
         mask = torch.empty(self.size, dtype=kind, device=present.device)
         for rows, foreground, background in self.bands():
-            mask[rows] = merge(foreground, background, present, background_last=not self.logarithms)
+            mask[rows] = merge(foreground, background, present, background_last=not self.logarithms, dtype=number)
         return mask
 
 
@@ -190,7 +196,14 @@ def infer(
     return Inference(maps, scores, present, maps.mask(present))
 
 
-def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background_last: bool = True) -> Tensor:
+def merge(
+    foreground: Tensor,
+    background: Tensor,
+    present: Tensor,
+    *,
+    background_last: bool = True,
+    dtype: torch.dtype = torch.int64,
+) -> Tensor:
     """Eq. 5: the most probable of background and the classes that are present, at every position.
 
     Args:
@@ -198,17 +211,25 @@ def merge(foreground: Tensor, background: Tensor, present: Tensor, *, background
         background: (H, W), the same of the background.
         present: bool (N,); a class that is absent wins nowhere.
         background_last: on a tie the first candidate wins: a class, where the background comes last.
+        dtype: of the answer, which must hold N.
 
     Returns:
-        int64 (H, W), 0 = background, n = class n counted from 1.
+        (H, W), 0 = background, n = class n counted from 1.
     """
+    known = _is_known(present)
     best = torch.full_like(background, float("-inf"))
-    index = torch.zeros_like(background, dtype=torch.int64)
-    for way, (shown, candidate) in enumerate(zip(present, foreground, strict=True), start=1):
-        better = shown & (candidate > best)
-        best = torch.where(better, candidate, best)
-        index.masked_fill_(better, way)
+    index = torch.zeros_like(background, dtype=dtype)
+    for way in present.nonzero()[:, 0].tolist() if known else range(len(present)):
+        candidate = foreground[way] if known else torch.where(present[way], foreground[way], float("-inf"))
+        better = candidate > best
+        best = torch.maximum(candidate, best)
+        index = torch.maximum(index, better.to(dtype) * (way + 1))  # the last that was better has the largest number
     return index * (best >= background if background_last else best > background)
+
+
+def _is_known(present: Tensor) -> bool:
+    """Whether what is present can be asked without waiting for a device, and no graph is being recorded."""
+    return present.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _paper_maps(shot_logits: Sequence[Tensor], size: tuple[int, int]) -> tuple[Maps, Tensor]:
@@ -270,4 +291,4 @@ def _resize_rows(maps: Tensor, size: tuple[int, int], first: int, last: int) -> 
     above = positions // steps
     share = (positions % steps).to(maps.dtype) / steps
     below = (above + 1).clamp(max=lowest)
-    return torch.lerp(columns[:, above - top], columns[:, below - top], share[:, None])
+    return torch.lerp(columns.index_select(1, above - top), columns.index_select(1, below - top), share[:, None])
