@@ -30,6 +30,7 @@ from fscs_sdk.evaluation.metrics import IGNORED
 from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.examination import Photos, Suspect, examine
 from fscs_sdk.images import resize_image, resize_mask
+from fscs_sdk.likeness import near_duplicates
 from fscs_sdk.model.tiles import Scale, ScaleChoice
 from fscs_sdk.segmenter import EncodedQuery
 
@@ -43,10 +44,18 @@ BINS = 10
 class Measuring:
     """A model and the photos of some folds."""
 
-    def __init__(self, data: Path, model: str, folds: Sequence[int], dtype: str = "auto") -> None:
+    def __init__(
+        self, data: Path, model: str, folds: Sequence[int], dtype: str = "auto", *, near_duplicates: bool = False
+    ) -> None:
+        """Load them.
+
+        Args:
+            near_duplicates: the supports of a class are near-duplicates of its first one, where it has any.
+        """
         self.model = FewShotSegmenter.from_pretrained(model, device="cpu", dtype=dtype)
         self.dataset = Domains(data)
         self.photos = EncodedPhotos(self.model, self.dataset)
+        self.near_duplicates = near_duplicates
         self.lists = {
             fold: pairs_of(self.dataset, fold, Settings(minimum_photos=MINIMUM_PHOTOS))
             for fold in (folds or self.dataset.folds)
@@ -56,6 +65,15 @@ class Measuring:
         """A fold's photos of a class in an order of their own for every ``salt``."""
         listed = [photo for photo, own in self.lists[fold] if own == number]
         return sorted(listed, key=lambda photo: sha256(f"{salt} {photo}".encode()).digest())
+
+    def supports_of(self, fold: int, number: int, salt: object) -> list[str]:
+        """The same, with near-duplicates of the first photo before the others if these are asked for."""
+        first, *others = self.of_class(fold, number, salt)
+        if not self.near_duplicates:
+            return [first, *others]
+        thumbnails = torch.from_numpy(np.stack([self.photos.small(photo) for photo in (first, *others)]))
+        likeness = near_duplicates(thumbnails.permute(0, 3, 1, 2).float())[0, 1:]
+        return [first, *(others[place] for place in np.argsort(-likeness, kind="stable"))]
 
     def classes(self) -> Iterator[tuple[int, int]]:
         for fold, pairs in self.lists.items():
@@ -233,7 +251,7 @@ def compare_rules(
         classes = tuple((numbers + numbers)[turn : turn + ways])
         if len(numbers) < ways:
             continue
-        supports = tuple(tuple(measuring.of_class(fold, n, f"{trial} {n}")[:shots]) for n in classes)
+        supports = tuple(tuple(measuring.supports_of(fold, n, f"{trial} {n}")[:shots]) for n in classes)
         used = {photo for photos in supports for photo in photos}
         rest = [p for p in dict.fromkeys(p for p, _ in measuring.lists[fold]) if p not in used]
         rest = sorted(rest, key=lambda photo: sha256(f"{trial} {photo}".encode()).digest())
@@ -431,6 +449,7 @@ def measure_cost(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
 @click.option("--negatives", default=0, show_default=True)
 @click.option("--ways", default=1, show_default=True)
 @click.option("--trials", default=2, show_default=True, help="Of each class, or sets of supports of each fold.")
+@click.option("--near-duplicates", is_flag=True, help="Supports that are near-duplicates, as frames of a video are.")
 def main(
     data: Path,
     part: str,
@@ -441,9 +460,10 @@ def main(
     negatives: int,
     ways: int,
     trials: int,
+    near_duplicates: bool,
 ) -> None:
     """Print the measurement as JSON."""
-    measuring = Measuring(data, model, folds, dtype)
+    measuring = Measuring(data, model, folds, dtype, near_duplicates=near_duplicates)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # bad masks are planted on purpose
         report = {

@@ -47,14 +47,18 @@ class Evidence:
 
     Attributes:
         own: peaks of the class's photos, each asked with the other shots alone.
+        own_worth: in (0, 1], what each of them counts: near-duplicates share what one photo counts. None: 1 each.
         outside: peaks in the same maps, well away from the masks.
+        outside_worth: what each of them counts of :data:`OUTSIDE_WEIGHT`. None: 1 each.
         foreign: peaks of other classes' photos; one or the other may show this class too.
         named: peaks of photos that the caller says are without it.
         overlaps: (photos with a mask, offsets) IoU of those maps with the masks at every one of :data:`OFFSETS`.
     """
 
     own: Values = field(default_factory=lambda: np.zeros(0))
+    own_worth: Values | None = None
     outside: Values = field(default_factory=lambda: np.zeros(0))
+    outside_worth: Values | None = None
     foreign: Values = field(default_factory=lambda: np.zeros(0))
     named: Values = field(default_factory=lambda: np.zeros(0))
     overlaps: Values = field(default_factory=lambda: np.zeros((0, len(OFFSETS))))
@@ -139,10 +143,12 @@ def fit_presence(evidence: Evidence, delta: float) -> Presence:
     Args:
         delta: the model's own threshold in (0, 1), eq. 2.
     """
-    own, foreign, named = np.sort(evidence.own), np.sort(evidence.foreign), np.sort(evidence.named)
-    absent = np.concatenate([foreign, named, np.sort(evidence.outside) + OUTSIDE_SHIFT])
+    foreign, named = np.sort(evidence.foreign), np.sort(evidence.named)
+    own, own_worth = _sorted(evidence.own, evidence.own_worth)
+    outside, outside_worth = _sorted(evidence.outside, evidence.outside_worth)
+    absent = np.concatenate([foreign, named, outside + OUTSIDE_SHIFT])
     worth = HALVING / (HALVING + len(named))
-    fixed = np.concatenate([np.ones(len(named)), np.full(len(evidence.outside), OUTSIDE_WEIGHT)])
+    fixed = np.concatenate([np.ones(len(named)), outside_worth * OUTSIDE_WEIGHT])
     expected = _logit(delta) + np.array([GAP / 2, -GAP / 2])
     alike = MIDDLE_SPREAD**2 - GAP_SPREAD**2 / 4
     precision = np.linalg.inv(np.array([[0, alike], [alike, 0]]) + (MIDDLE_SPREAD**2 + GAP_SPREAD**2 / 4) * np.eye(2))
@@ -150,11 +156,13 @@ def fit_presence(evidence: Evidence, delta: float) -> Presence:
     spread, unmarked, without = SPREAD, UNMARKED, np.ones(len(foreign))
     for _ in range(STEPS):
         weights = np.concatenate([worth * without, fixed])
-        covariance = np.asarray(np.linalg.inv(precision + np.diag([len(own), weights.sum()]) / spread**2), np.float64)
-        sums = np.array([own.sum(), (weights * absent).sum()])
+        covariance = np.asarray(
+            np.linalg.inv(precision + np.diag([own_worth.sum(), weights.sum()]) / spread**2), np.float64
+        )
+        sums = np.array([(own_worth * own).sum(), (weights * absent).sum()])
         means = np.asarray(covariance @ (precision @ expected + sums / spread**2), dtype=np.float64)
-        squares = np.square(own - means[0]).sum() + (weights * np.square(absent - means[1])).sum()
-        spread_worth = SPREAD_WORTH + len(own) + weights.sum()
+        squares = (own_worth * np.square(own - means[0])).sum() + (weights * np.square(absent - means[1])).sum()
+        spread_worth = SPREAD_WORTH + own_worth.sum() + weights.sum()
         spread = sqrt((squares + SPREAD_WORTH * SPREAD**2) / spread_worth)
         found = Presence(means, covariance, spread, float(spread_worth), float(unmarked), lowest)
         without = 1 - found.shows(foreign)
@@ -194,6 +202,13 @@ def _nested(overlaps: Values) -> Values:
     """(shots,) IoU of every shot at the offset that the other shots would set."""
     offsets = [mask_offset(np.delete(overlaps, shot, axis=0)) for shot in range(len(overlaps))]
     return np.asarray(overlaps[np.arange(len(overlaps)), np.searchsorted(OFFSETS, offsets)])
+
+
+def _sorted(peaks: Values, worth: Values | None) -> tuple[Values, Values]:
+    """Peaks in ascending order, and what each counts."""
+    worth = np.ones(len(peaks)) if worth is None else worth
+    order = np.lexsort((worth, peaks))
+    return peaks[order], worth[order]
 
 
 def _logit(share: float) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk.calibration import LARGEST, OFFSETS, Evidence, Presence, fit_presence, mask_offset, tiles_pay
-from fscs_sdk.likeness import Look, distance, margin
+from fscs_sdk.likeness import Look, distance, margin, near_duplicates
 from fscs_sdk.model.ifsl import Calibration
 from fscs_sdk.model.tiles import TILES, Scale, ScaleChoice
 from fscs_sdk.outlines import Moved, best_offset
@@ -242,7 +242,8 @@ class _Looked:
 
     Attributes:
         others: the shots that look for it.
-        logits: (h, w), the mean of what they find.
+        logits: (h, w), the mean of what they find; near-duplicates of the shot count little.
+        looking: how many shots this mean is worth; 0 where all are near-duplicates, and then they count alike.
         overlaps: (offsets,) IoU of that with the mask; None without a mask.
         area: how surely the map is higher inside the mask than outside, in [0, 1]; 0.5 without a mask.
         alone: (others, offsets) and ``peaks`` (others,): the same and the peak with each of them alone.
@@ -251,6 +252,7 @@ class _Looked:
 
     others: tuple[int, ...]
     logits: NDArray[np.float64]
+    looking: float
     overlaps: NDArray[np.float64] | None
     area: float
     alone: NDArray[np.float64]
@@ -285,9 +287,11 @@ def examine(
     """
     if negatives_per_class < 0:
         raise ValueError(f"negatives_per_class is {negatives_per_class}; it must be a number from 0")
-    same = _same_photos(photos.pixels)
+    thumbnails = _thumbnails(photos.pixels)
+    same = _same_photos(thumbnails)
+    alike = near_duplicates(thumbnails[: len(photos.class_index)])
     plan = _plan(photos, same, negatives_per_class)
-    answers = _Answers(photos, ask, progress)
+    answers = _Answers(photos, alike, ask, progress)
     answers.look(plan, "whole")
     ways = range(len(photos.names))
     suspects = _by_themselves(photos, same)
@@ -300,7 +304,7 @@ def examine(
     found_in = _choose_scales(answers, plan, scales or ["whole"] * len(ways), doubted)
     looked, asked = answers.looked, answers.asked
     while True:  # again for each shot that another class claims: it sets nothing either
-        evidence = [_evidence(photos, way, looked, asked, doubted) for way in ways]
+        evidence = [_evidence(photos, way, looked, asked, doubted, alike) for way in ways]
         presences = [fit_presence(one, delta) for one in evidence]
         offsets = [mask_offset(one.overlaps) if one.enough else 0.0 for one in evidence]
         seen, remarks = _seen(photos, looked, asked, presences, offsets)
@@ -320,7 +324,7 @@ def examine(
             for way in ways
         ),
         shots=seen,
-        remarks=remarks,
+        remarks=(*_of_near_duplicates(photos, alike, same), *remarks),
         pairs=answers.total,
         found=tuple(_map(looked.get(shot)) for shot in range(len(photos.class_index))),
     )
@@ -336,8 +340,10 @@ class _Answers:
         total: pairs that were asked, or soon will be; a photo's tiles count each.
     """
 
-    def __init__(self, photos: Photos, ask: Ask, progress: Callable[[int, int], object] | None) -> None:
-        self.photos, self._ask, self._progress = photos, ask, progress
+    def __init__(
+        self, photos: Photos, alike: NDArray[np.float64], ask: Ask, progress: Callable[[int, int], object] | None
+    ) -> None:
+        self.photos, self._alike, self._ask, self._progress = photos, alike, ask, progress
         self.looked: dict[int, _Looked] = {}
         self.asked: dict[tuple[int, int], NDArray[np.float64]] = {}
         self.done = self.total = 0
@@ -349,7 +355,8 @@ class _Answers:
         for photo, way, shots in plan:
             logits = self._ask(photo, shots, scale).double().numpy()
             if photos.is_given(photo, way):
-                self.looked[photo] = _look(logits, shots, None if photos.tagged[photo] else photos.masks[photo])
+                mask = None if photos.tagged[photo] else photos.masks[photo]
+                self.looked[photo] = _look(logits, shots, 1 - self._alike[photo, shots], mask)
             else:
                 self.asked[photo, way] = logits.mean(axis=0)
             self.done += each * len(shots)
@@ -405,9 +412,16 @@ def _settings(
 # ---- What is asked ---------------------------------------------------------------------------------------------------
 
 
-def _same_photos(pixels: NDArray[np.uint8]) -> list[int]:
+def _thumbnails(pixels: NDArray[np.uint8]) -> Tensor:
+    """(P, 3, 32, 32), photo by photo."""
+    return torch.cat(
+        [F.adaptive_avg_pool2d(torch.from_numpy(one).permute(2, 0, 1)[None].float(), 32) for one in pixels]
+    )
+
+
+def _same_photos(thumbnails: Tensor) -> list[int]:
     """For every photo the first one that is the same, up to compression: itself, where it is the first of its kind."""
-    small = F.adaptive_avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), 32).flatten(1)
+    small = thumbnails.flatten(1)
     near = torch.cdist(small, small, p=1) / small.shape[1]  # in grey levels
     contrast = small.std(dim=1)
     alike = near <= 0.05 * torch.minimum(contrast[:, None], contrast)
@@ -441,16 +455,20 @@ def _plan(photos: Photos, same: Sequence[int], most: int) -> list[tuple[int, int
     return sorted(plan, key=lambda one: one[0])  # a photo's pairs together: its maps need not be kept
 
 
-def _look(logits: NDArray[np.float64], shots: Sequence[int], mask: NDArray[np.bool_] | None) -> _Looked:
-    """Measure what the other shots (P, h, w) found against the mask (side, side)."""
-    mean = logits.mean(axis=0)
+def _look(
+    logits: NDArray[np.float64], shots: Sequence[int], unlike: NDArray[np.float64], mask: NDArray[np.bool_] | None
+) -> _Looked:
+    """Measure what the other shots (P, h, w) found, which are so far no near-duplicates, against the mask."""
+    looking = float(unlike.sum() ** 2 / max(np.square(unlike).sum(), 1e-12))
+    mean = np.average(logits, axis=0, weights=unlike) if looking else logits.mean(axis=0)
     truth = None if mask is None or not mask.any() else _shares(mask, mean.shape)
     left_out = (logits.sum(axis=0) - logits) / max(1, len(shots) - 1)
     return _Looked(
         others=tuple(shots),
         logits=mean,
+        looking=looking,
         overlaps=None if truth is None else _overlaps(mean, truth),
-        area=0.5 if truth is None else _area(mean, truth),
+        area=0.5 if truth is None else _area(logits.mean(axis=0), truth),
         alone=np.array([np.zeros(len(OFFSETS)) if truth is None else _overlaps(one, truth) for one in logits]),
         peaks=logits.max(axis=(1, 2)),
         without=np.array([0.5 if truth is None or len(shots) < 2 else _area(one, truth) for one in left_out]),
@@ -666,14 +684,21 @@ def _evidence(
     looked: Mapping[int, _Looked],
     asked: Mapping[tuple[int, int], NDArray[np.float64]],
     doubted: set[tuple[str, int]],
+    alike: NDArray[np.float64],
 ) -> Evidence:
-    trusted = _trusted(photos, way, looked, doubted)
-    own = [looked[shot] for shot in trusted]
-    outside = [_peak_outside(looked[shot].logits, photos.masks[shot]) for shot in trusted if not photos.tagged[shot]]
+    """Near-duplicates find each other as nothing new will be found: each is asked with the others alone, and together
+    they count like one photo."""
+    trusted = [shot for shot in _trusted(photos, way, looked, doubted) if looked[shot].looking]
+    worth = {shot: 1 / float(np.sort(alike[shot, trusted]).sum()) for shot in trusted}
+    outside = {
+        shot: _peak_outside(looked[shot].logits, photos.masks[shot]) for shot in trusted if not photos.tagged[shot]
+    }
     count = len(photos.class_index)
     return Evidence(
-        own=np.array([one.logits.max() - ALONE / len(one.others) ** 2 for one in own]),
-        outside=np.array([peak for peak in outside if peak is not None]),
+        own=np.array([looked[shot].logits.max() - ALONE / looked[shot].looking ** 2 for shot in trusted]),
+        own_worth=np.array([worth[shot] for shot in trusted]),
+        outside=np.array([peak for peak in outside.values() if peak is not None]),
+        outside_worth=np.array([worth[shot] for shot, peak in outside.items() if peak is not None]),
         foreign=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo < count]),
         named=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo >= count]),
         overlaps=_overlaps_of(looked, trusted),
@@ -733,6 +758,26 @@ def _seen(
             number = photo - len(photos.class_index) + 1
             remarks.append(f"negative {number} seems to show {photos.names[way]!r}; if it does, take it out")
     return tuple(shots), tuple(remarks)
+
+
+def _of_near_duplicates(photos: Photos, alike: NDArray[np.float64], same: Sequence[int]) -> list[str]:
+    """A remark on every group of a class's shots that are nearly the same photo; of those that are it, one is left."""
+    remarks = []
+    for way, name in enumerate(photos.names):
+        shots = photos.shots_of(way)
+        left = list({same[shot]: shot for shot in reversed(shots)}.values())[::-1]
+        while left:
+            group, left = [left[0]], left[1:]
+            for shot in group:  # grows while it is walked through
+                group += [other for other in left if alike[shot, other] > 0.5]
+                left = [other for other in left if other not in group]
+            if len(group) > 1:
+                numbers = [str(photos.label(shot)[1]) for shot in sorted(group)]
+                remarks.append(
+                    f"shots {', '.join(numbers[:-1])} and {numbers[-1]} of {name!r} are nearly the same photo "
+                    "and count like one; others of other places would say more"
+                )
+    return remarks
 
 
 def _summary(

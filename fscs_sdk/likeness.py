@@ -1,4 +1,4 @@
-"""How much what one shot marks looks like what the others mark: masked means of the features, and their cosines."""
+"""How alike shots are: what they mark, by masked means of the features and their cosines, and the photos as a whole."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ from torch import Tensor
 
 #: Of the places outside a mask, the share that looks most like a prototype; and what counts as outside and inside.
 NEAREST, OUTSIDE, INSIDE = 0.05, 0.05, 0.5
+#: Cells a side in which photos are compared; the correlation from which on two begin to be near-duplicates, and that at
+#: which they are nothing else. Frames of a slow video are above .97, other photos of one place seldom above .9.
+CELLS, SIMILAR, SAME = 16, 0.90, 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +60,18 @@ def margin(one: Look, others: Sequence[Look]) -> float:
             nearest = np.sort(cosines[outside])[::-1][: max(1, int(outside.sum() * NEAREST))]
             margins.append(float(cosines[inside].mean() - nearest.mean()))
     return float(np.mean(sorted(margins))) if margins else 0.0
+
+
+def near_duplicates(thumbnails: Tensor) -> NDArray[np.float64]:
+    """(P, P) in [0, 1]: how far two photos are the same scene from the same place, 1 on the diagonal.
+
+    By the correlation of their colours in :data:`CELLS` x :data:`CELLS` cells, whatever the backbone.
+
+    Args:
+        thumbnails: float32 (P, 3, h, w).
+    """
+    cells = F.adaptive_avg_pool2d(thumbnails, CELLS).flatten(1).double()
+    cells = F.normalize(cells - cells.mean(dim=1, keepdim=True), dim=1)
+    alike = ((cells @ cells.T).numpy() - SIMILAR) / (SAME - SIMILAR)
+    np.fill_diagonal(alike, 1)
+    return np.asarray(alike.clip(0, 1))

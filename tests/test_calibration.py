@@ -1,6 +1,7 @@
 """Thresholds and offsets from made-up evidence: pure arithmetic."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,10 +96,28 @@ def test_the_order_of_photos_does_not_matter(evidence, random):
         random.shuffle(values)
         return np.array(values)
 
-    names = ("own", "outside", "foreign", "named")
-    other = Evidence(**{name: shuffled(getattr(evidence, name)) for name in names})
+    evidence = replace(evidence, own_worth=1 / (1 + np.arange(len(evidence.own)) % 3))
+    pairs = shuffled(np.stack([evidence.own, evidence.own_worth], axis=1)).reshape(-1, 2)
+    names = ("outside", "foreign", "named")
+    other = Evidence(
+        own=pairs[:, 0], own_worth=pairs[:, 1], **{name: shuffled(getattr(evidence, name)) for name in names}
+    )
     first, second = fit_presence(evidence, 0.6), fit_presence(other, 0.6)
     assert (first.cut, first.slope, first.right()) == (second.cut, second.slope, second.right())
+
+
+@quick
+@given(evidence(), st.floats(-30, 30), st.integers(2, 5))
+def test_photos_that_share_what_one_counts_say_what_one_says(evidence, peak, count):
+    def with_peaks(peaks, worth):
+        own = np.concatenate([evidence.own, peaks])
+        return fit_presence(replace(evidence, own=own, own_worth=np.append(np.ones(len(evidence.own)), worth)), 0.6)
+
+    one, shared = with_peaks([peak], [1.0]), with_peaks([peak] * count, [1 / count] * count)
+    if len(evidence.own) >= 1:
+        assert shared.cut == pytest.approx(one.cut, abs=1e-6)
+    assert shared.means == pytest.approx(one.means, abs=1e-6)
+    assert shared.spreads == pytest.approx(one.spreads, abs=1e-6)
 
 
 def test_a_photo_of_another_class_that_shows_this_one_is_seen_and_moves_little():

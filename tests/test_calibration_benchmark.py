@@ -1,5 +1,6 @@
 """What docs/calibration.md is measured by, on a toy network and made-up sets."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks.calibration import BAD, Examined, _error, main
+from benchmarks.calibration import BAD, Examined, Measuring, _error, main
 from fscs_sdk import FewShotSegmenter, Shot
 from test_examination import scene
 from test_segmenter import toy
@@ -111,3 +112,20 @@ def test_scales_are_compared_on_the_same_questions(sets: Path) -> None:
     assert set(auto["in tiles"]) <= {"two/c1", "two/c2"}
     if not auto["in tiles"]:
         assert report["whole"] == report["auto"]
+
+
+def test_supports_may_be_near_duplicates(sets: Path) -> None:
+    folder = sets / "two"
+    image, mask = scene(999, (3, 4), COLOURS[1])
+    for frame in range(3):
+        light = np.clip(image.astype(int) + 5 * frame, 0, 255).astype(np.uint8)
+        Image.fromarray(light).save(folder / "images" / f"frame_{frame}.png")
+        Image.fromarray(mask.astype(np.uint8)).save(folder / "masks" / f"frame_{frame}.png")
+    plain, alike = (Measuring(sets, "toy", [0], near_duplicates=near) for near in (False, True))
+    salt = next(n for n in itertools.count() if "frame" in plain.of_class(0, 2, n)[0])
+    first, *others = alike.supports_of(0, 2, salt)
+    assert first == plain.of_class(0, 2, salt)[0]
+    assert {first, *others[:2]} == {f"two/frame_{frame}" for frame in range(3)}
+    rest = [photo for photo in plain.of_class(0, 2, salt) if "frame" not in photo]
+    assert others[2:] == rest
+    assert plain.supports_of(0, 2, salt) == plain.of_class(0, 2, salt)

@@ -305,6 +305,53 @@ def test_a_photo_of_a_class_that_shows_another_is_remarked_and_moves_little():
     assert examination.classes[1].threshold == pytest.approx(plain.classes[1].threshold, abs=0.1)
 
 
+# ------------------------------------------------------------------------------------------------------ near-duplicates
+
+
+def with_frames(count, first=4):
+    """Some photos of a class and ``count`` more frames of the first's scene, which find each other very well."""
+    given, answers = world((first, 4), negatives=3)
+    frames = [np.random.default_rng(seed).integers(-12, 13, given.pixels[0].shape) for seed in range(count)]
+    pixels = [np.clip(given.pixels[0].astype(int) + grain, 0, 255).astype(np.uint8) for grain in frames]
+    order = [*range(first), *[0] * count, *range(first, len(given.pixels))]  # what each photo shows
+    shots = [*range(first), *[0] * count, *range(first, first + 4)]
+    new = photos(
+        [given.masks[shot] for shot in shots],
+        [*given.pixels[:first], *pixels, *given.pixels[first:]],
+        [int(given.class_index[shot]) for shot in shots],
+    )
+
+    def ask(photo, others, scale):
+        found = [answers.answer(order[photo], order[other]) for other in others]
+        frame = [order[photo] == order[other] == 0 for other in others]
+        return torch.stack([6 + one.clamp(-3) if near else one for one, near in zip(found, frame, strict=True)])
+
+    return new, ask
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_more_frames_of_one_scene_move_no_threshold_and_are_remarked(count):
+    alone, frames = (examine(*with_frames(more), delta=0.6)[0] for more in (0, count))
+    assert frames.classes[0].threshold == pytest.approx(alone.classes[0].threshold, abs=0.01 * count)
+    assert frames.classes[0].offset == pytest.approx(alone.classes[0].offset, abs=0.5)
+    assert frames.classes[0].interval[0] <= alone.classes[0].interval[0] + 0.02  # they make nothing surer
+    assert alone.remarks == ()
+    numbers = ", ".join(str(shot) for shot in (1, *range(5, 4 + count)))
+    assert frames.remarks == (
+        f"shots {numbers} and {4 + count} of 'dog' are nearly the same photo and count like one; "
+        "others of other places would say more",
+    )
+
+
+def test_shots_that_are_all_frames_of_one_scene_change_nothing():
+    given, ask = with_frames(3, first=1)
+    plain = examine(*with_frames(0, first=1), delta=0.6)[0].classes[0]
+    found = examine(given, ask, delta=0.6)[0].classes[0]
+    assert found.positives == 0
+    assert found.threshold == pytest.approx(plain.threshold, abs=1e-6)
+    assert found.offset == 0
+
+
 # ------------------------------------------------------------------------------------------------------ little to go on
 
 

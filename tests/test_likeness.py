@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fscs_sdk.likeness import Look, distance, margin
+from fscs_sdk.likeness import Look, distance, margin, near_duplicates
 
 RED, BLUE, WALL = np.eye(3, dtype=np.float32)
 
@@ -56,3 +56,31 @@ def test_the_order_of_the_others_does_not_matter(order, seed):
 def test_an_empty_mask_and_features_of_nothing_stay_finite():
     nothing = Look.of([torch.zeros(5, 4, 4)], np.zeros((16, 16), dtype=bool))
     assert np.isfinite([distance(nothing, [nothing, nothing]), margin(nothing, [nothing])]).all()
+
+
+def noise(seed, cells=8, side=48):
+    """A photo (3, side, side) of coloured patches."""
+    patches = torch.rand(1, 3, cells, cells, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(patches, (side, side), mode="bilinear")[0] * 255
+
+
+def test_frames_of_one_scene_are_near_duplicates_whatever_their_light_and_others_are_not():
+    scene, moved = noise(1), noise(1).roll(1, dims=2)
+    grain = 8 * torch.randn(scene.shape, generator=torch.Generator().manual_seed(0))
+    darker = 0.6 * scene + 10
+    alike = near_duplicates(torch.stack([scene, scene + grain, darker, moved, noise(2), noise(3)]))
+    assert alike[:4, :4].min() > 0.6
+    assert (alike[:4, 4:] == 0).all()
+    assert alike[4, 5] == 0
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_likeness_of_photos_is_symmetric_in_0_to_1_and_finite_for_one_colour(seeds):
+    alike = near_duplicates(torch.stack([noise(seed) if seed else torch.full((3, 48, 48), 128.0) for seed in seeds]))
+    assert alike.shape == (len(seeds), len(seeds))
+    assert ((alike >= 0) & (alike <= 1)).all()
+    assert np.allclose(alike, alike.T, atol=1e-9)
+    assert (np.diag(alike) == 1).all()
+    for one, other in zip(*np.triu_indices(len(seeds), 1), strict=True):
+        assert alike[one, other] == pytest.approx(float(seeds[one] == seeds[other] != 0), abs=1e-6)
