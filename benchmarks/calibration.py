@@ -31,8 +31,10 @@ from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.examination import Photos, Suspect, examine
 from fscs_sdk.images import resize_image, resize_mask
 from fscs_sdk.likeness import near_duplicates
+from fscs_sdk.model.ifsl import Calibration
 from fscs_sdk.model.tiles import Scale, ScaleChoice
 from fscs_sdk.segmenter import EncodedQuery
+from fscs_sdk.supports import CALIBRATION
 
 #: What supports make of an episode and of photos that show none of its classes.
 Rule = Callable[[Episode, Sequence[str]], SupportSet]
@@ -396,12 +398,7 @@ def one_class(supports: Any, way: int) -> Any:
         masks=supports.masks[kept],
         tagged=supports.tagged[kept],
         thresholds=supports.thresholds[way : way + 1],
-        calibration=replace(
-            found,
-            offsets=found.offsets[way : way + 1],
-            cuts=found.cuts[way : way + 1],
-            slopes=found.slopes[way : way + 1],
-        ),
+        calibration=Calibration(*(getattr(found, name)[way : way + 1] for name in CALIBRATION)),
     )
 
 

@@ -1,11 +1,12 @@
 """A class's threshold and mask offset from a handful of photos: pure arithmetic on logits, no network and no files.
 
-A *peak* is the largest value of a class's map (the difference of its two logits) in a photo: eq. 2 compares it with
-the model's delta, for every class of every domain alike. Here two groups of peaks are compared instead, photos that
-show the class and photos that do not, each taken for normal, with one spread. What is expected before any photo is
-seen is the model's own rule: the two means lie on either side of delta's logit. So a class with little evidence stays
-near the model's answer, and one with much leaves it. All numbers of the prior are in logits and were chosen on photos
-that the model asked had not been trained on (``docs/calibration.md`` says which).
+A *peak* is the largest value of a shot's map (the difference of its two logits) in a photo, or the mean of several
+shots' peaks (:func:`~fscs_sdk.model.ifsl.pool_shots`): eq. 2 compares it with the model's delta, for every class of
+every domain alike. Here two groups of peaks are compared instead, photos that show the class and photos that do not,
+each taken for normal, with one spread. What is expected before any photo is seen is the model's own rule: the two means
+lie on either side of delta's logit. So a class with little evidence stays near the model's answer, and one with much
+leaves it. All numbers of the prior are in logits and were chosen on photos that the model asked had not been trained on
+(``docs/calibration.md`` says which).
 """
 
 from dataclasses import dataclass, field
@@ -20,9 +21,9 @@ Values = NDArray[np.float64]
 #: Mask offsets that are tried, in logits.
 OFFSETS: Values = np.arange(-4, 4.01, 0.25)
 #: How far apart the two means are expected, and the standard deviations of that distance and of their middle.
-GAP, GAP_SPREAD, MIDDLE_SPREAD = 4.0, 1.5, 1.5
+GAP, GAP_SPREAD, MIDDLE_SPREAD = 3.0, 1.0, 2.0
 #: Spread of the peaks within a group, and how many photos that expectation is worth.
-SPREAD, SPREAD_WORTH = 1.2, 4.0
+SPREAD, SPREAD_WORTH = 1.2, 10.0
 #: A photo of another class may show this one, unmarked: the share expected, and how many photos that is worth.
 UNMARKED, UNMARKED_WORTH = 0.1, 10.0
 #: Named negatives that halve what the photos of other classes count.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fscs_sdk.calibration import LARGEST, OFFSETS, Evidence, Presence, fit_presence, mask_offset, tiles_pay
 from fscs_sdk.likeness import Look, distance, margin, near_duplicates
-from fscs_sdk.model.ifsl import Calibration
+from fscs_sdk.model.ifsl import Calibration, pool_shots
 from fscs_sdk.model.tiles import TILES, Scale, ScaleChoice
 from fscs_sdk.outlines import Moved, best_offset
 from fscs_sdk.spelling import counted
@@ -30,9 +30,6 @@ Ask = Callable[[int, Sequence[int], Scale], Tensor]
 NEGATIVES_PER_CLASS, LOOKING = 16, 10
 #: A calibrated score is the probability that the class is there, so this is where presence begins.
 EVEN = 0.5
-#: How much higher a peak is, in logits, where one shot looks for the class than where it is one of two; with n shots
-#: against n + 1 it is this over n squared.
-ALONE = 0.4
 #: From this sureness on a suspect sets no threshold and no offset.
 DOUBTED = 0.5
 #: Another class claims a shot if it is so much more probable there than the shot's own, and found so well under its
@@ -237,26 +234,42 @@ class ClassSettings:
 
 
 @dataclass(frozen=True, eq=False)
+class _Found:
+    """What a class's shots find in a photo together (:func:`~fscs_sdk.model.ifsl.pool_shots`): ``map`` (h, w) and
+    ``peak``, both in logits."""
+
+    map: NDArray[np.float64]
+    peak: float
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> "_Found":
+        """Of what each shot finds, (P, h, w); ``weights`` (P,): how much each counts."""
+        pooled, peak = pool_shots(torch.from_numpy(logits), None if weights is None else torch.from_numpy(weights))
+        return cls(pooled.numpy(), float(peak))
+
+
+@dataclass(frozen=True, eq=False)
 class _Looked:
     """A shot that the other shots of its class look for.
 
     Attributes:
         others: the shots that look for it.
-        logits: (h, w), the mean of what they find; near-duplicates of the shot count little.
-        looking: how many shots this mean is worth; 0 where all are near-duplicates, and then they count alike.
-        overlaps: (offsets,) IoU of that with the mask; None without a mask.
-        area: how surely the map is higher inside the mask than outside, in [0, 1]; 0.5 without a mask.
-        alone: (others, offsets) and ``peaks`` (others,): the same and the peak with each of them alone.
+        found: what they find; near-duplicates of the shot count little.
+        told: whether any of them is no near-duplicate; where none is, they all count alike.
+        outside: the mean of their peaks well away from the mask; None without a mask, or where nothing is away from it.
+        overlaps: (offsets,) IoU of the map with the mask; None without a mask.
+        area: how surely their mean is higher inside the mask than outside, in [0, 1]; 0.5 without a mask.
+        alone: (others, offsets) IoU with each of them alone.
         without: (others,) ``area`` with each of them left out.
     """
 
     others: tuple[int, ...]
-    logits: NDArray[np.float64]
-    looking: float
+    found: _Found
+    told: bool
+    outside: float | None
     overlaps: NDArray[np.float64] | None
     area: float
     alone: NDArray[np.float64]
-    peaks: NDArray[np.float64]
     without: NDArray[np.float64]
 
 
@@ -336,7 +349,7 @@ class _Answers:
 
     Attributes:
         looked: for each shot that others of its class looked for what they found, at the class's scale.
-        asked: for each photo and class that it is not given for the mean of what the class's shots found in it.
+        asked: for each photo and class that it is not given for what the class's shots found in it.
         total: pairs that were asked, or soon will be; a photo's tiles count each.
     """
 
@@ -345,7 +358,7 @@ class _Answers:
     ) -> None:
         self.photos, self._alike, self._ask, self._progress = photos, alike, ask, progress
         self.looked: dict[int, _Looked] = {}
-        self.asked: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self.asked: dict[tuple[int, int], _Found] = {}
         self.done = self.total = 0
 
     def look(self, plan: Sequence[tuple[int, int, list[int]]], scale: Scale) -> None:
@@ -358,7 +371,7 @@ class _Answers:
                 mask = None if photos.tagged[photo] else photos.masks[photo]
                 self.looked[photo] = _look(logits, shots, 1 - self._alike[photo, shots], mask)
             else:
-                self.asked[photo, way] = logits.mean(axis=0)
+                self.asked[photo, way] = _Found.of(logits)
             self.done += each * len(shots)
             if self._progress is not None:
                 self._progress(self.done, self.total)
@@ -406,7 +419,8 @@ def _settings(
         return ClassSettings(thresholds, None, scales)
     cuts = numbers([presence.cut if one.enough else 0.0 for one, presence in pairs])
     slopes = numbers([presence.slope if one.enough else 1.0 for one, presence in pairs])
-    return ClassSettings(thresholds, Calibration(numbers(offsets), cuts, slopes), scales)
+    pooled = torch.tensor([one.enough for one in evidence], device="cpu")
+    return ClassSettings(thresholds, Calibration(numbers(offsets), cuts, slopes, pooled), scales)
 
 
 # ---- What is asked ---------------------------------------------------------------------------------------------------
@@ -459,20 +473,32 @@ def _look(
     logits: NDArray[np.float64], shots: Sequence[int], unlike: NDArray[np.float64], mask: NDArray[np.bool_] | None
 ) -> _Looked:
     """Measure what the other shots (P, h, w) found, which are so far no near-duplicates, against the mask."""
-    looking = float(unlike.sum() ** 2 / max(np.square(unlike).sum(), 1e-12))
-    mean = np.average(logits, axis=0, weights=unlike) if looking else logits.mean(axis=0)
-    truth = None if mask is None or not mask.any() else _shares(mask, mean.shape)
+    told = bool(unlike.any())
+    weights = unlike if told else np.ones(len(shots))
+    found = _Found.of(logits, weights)
+    truth = None if mask is None or not mask.any() else _shares(mask, logits.shape[1:])
     left_out = (logits.sum(axis=0) - logits) / max(1, len(shots) - 1)
     return _Looked(
         others=tuple(shots),
-        logits=mean,
-        looking=looking,
-        overlaps=None if truth is None else _overlaps(mean, truth),
+        found=found,
+        told=told,
+        outside=None if truth is None else _peak_outside(logits, truth, weights),
+        overlaps=None if truth is None else _overlaps(found.map, truth),
         area=0.5 if truth is None else _area(logits.mean(axis=0), truth),
         alone=np.array([np.zeros(len(OFFSETS)) if truth is None else _overlaps(one, truth) for one in logits]),
-        peaks=logits.max(axis=(1, 2)),
         without=np.array([0.5 if truth is None or len(shots) < 2 else _area(one, truth) for one in left_out]),
     )
+
+
+def _peak_outside(
+    logits: NDArray[np.float64], truth: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float | None:
+    """The weighted mean of the peaks of maps (P, h, w) more than a twelfth of the photo away from the mask, of which
+    ``truth`` (h, w) is the share in every cell; None where that leaves next to nothing."""
+    near = 2 * (max(truth.shape) // 12) + 1
+    marked = torch.from_numpy(truth > 0)[None].double()
+    free = F.max_pool2d(marked, near, stride=1, padding=near // 2)[0].numpy() == 0
+    return float(np.average(logits[:, free].max(axis=1), weights=weights)) if free.mean() > 0.05 else None
 
 
 def _overlaps_of(looked: Mapping[int, _Looked], shots: Sequence[int]) -> NDArray[np.float64]:
@@ -570,7 +596,7 @@ def _unlike(photos: Photos, shots: Sequence[int], looked: Mapping[int, _Looked])
     seen = {shot: looked[shot] for shot in sorted(masked) if masked & set(looked[shot].others)}
     if len(seen) < 3:
         return []
-    moved = {shot: best_offset(photos.pixels[shot], photos.masks[shot], one.logits) for shot, one in seen.items()}
+    moved = {shot: best_offset(photos.pixels[shot], photos.masks[shot], one.found.map) for shot, one in seen.items()}
     signs = _signs(photos, seen, moved)
     odds = {
         shot: {
@@ -682,79 +708,69 @@ def _evidence(
     photos: Photos,
     way: int,
     looked: Mapping[int, _Looked],
-    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+    asked: Mapping[tuple[int, int], _Found],
     doubted: set[tuple[str, int]],
     alike: NDArray[np.float64],
 ) -> Evidence:
     """Near-duplicates find each other as nothing new will be found: each is asked with the others alone, and together
     they count like one photo."""
-    trusted = [shot for shot in _trusted(photos, way, looked, doubted) if looked[shot].looking]
+    trusted = [shot for shot in _trusted(photos, way, looked, doubted) if looked[shot].told]
     worth = {shot: 1 / float(np.sort(alike[shot, trusted]).sum()) for shot in trusted}
-    outside = {
-        shot: _peak_outside(looked[shot].logits, photos.masks[shot]) for shot in trusted if not photos.tagged[shot]
-    }
+    outside = {shot: looked[shot].outside for shot in trusted}
     count = len(photos.class_index)
     return Evidence(
-        own=np.array([looked[shot].logits.max() - ALONE / looked[shot].looking ** 2 for shot in trusted]),
+        own=np.array([looked[shot].found.peak for shot in trusted]),
         own_worth=np.array([worth[shot] for shot in trusted]),
         outside=np.array([peak for peak in outside.values() if peak is not None]),
         outside_worth=np.array([worth[shot] for shot, peak in outside.items() if peak is not None]),
-        foreign=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo < count]),
-        named=np.array([logits.max() for (photo, one), logits in asked.items() if one == way and photo >= count]),
+        foreign=np.array([found.peak for (photo, one), found in asked.items() if one == way and photo < count]),
+        named=np.array([found.peak for (photo, one), found in asked.items() if one == way and photo >= count]),
         overlaps=_overlaps_of(looked, trusted),
     )
-
-
-def _peak_outside(logits: NDArray[np.float64], mask: NDArray[np.bool_]) -> float | None:
-    """The peak of a map more than a twelfth of the photo away from the mask; None where that leaves next to nothing."""
-    near = 2 * (max(logits.shape) // 12) + 1
-    marked = torch.from_numpy(_shares(mask, logits.shape) > 0)[None].double()
-    free = F.max_pool2d(marked, near, stride=1, padding=near // 2)[0].numpy() == 0
-    return float(logits[free].max()) if free.mean() > 0.05 else None
 
 
 def _seen(
     photos: Photos,
     looked: Mapping[int, _Looked],
-    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+    asked: Mapping[tuple[int, int], _Found],
     presences: Sequence[Presence],
     offsets: Sequence[float],
 ) -> tuple[tuple[ExaminedShot, ...], tuple[str, ...]]:
     """Every shot with what its own class and others find in it, and remarks on photos that show what nobody said."""
 
-    def probability(logits: NDArray[np.float64], way: int) -> float:
-        return float(1 / (1 + np.exp(-presences[way].slope * (logits.max() - presences[way].cut))))
+    def probability(found: _Found, way: int) -> float:
+        return float(1 / (1 + np.exp(-presences[way].slope * (found.peak - presences[way].cut))))
 
-    def overlap(shot: int, logits: NDArray[np.float64], way: int) -> float:
-        truth = _shares(photos.masks[shot], logits.shape)
-        return float(_overlaps(logits, truth)[np.searchsorted(OFFSETS, offsets[way])])
+    def overlap(shot: int, found: _Found, way: int) -> float:
+        truth = _shares(photos.masks[shot], found.map.shape)
+        return float(_overlaps(found.map, truth)[np.searchsorted(OFFSETS, offsets[way])])
 
     shots, remarks = [], []
     for shot in range(len(photos.class_index)):
         name, number = photos.label(shot)
         way, one = int(photos.class_index[shot]), looked.get(shot)
         masked = not photos.tagged[shot] and bool(photos.masks[shot].any())
-        iou = overlap(shot, one.logits, way) if one is not None and masked else None
-        own = probability(one.logits, way) if one is not None else 1.0
+        iou = overlap(shot, one.found, way) if one is not None and masked else None
+        own = probability(one.found, way) if one is not None else 1.0
         there = {
-            other: logits
-            for (photo, other), logits in asked.items()
-            if photo == shot and probability(logits, other) > 0.5 and presences[other].shows(logits.max()) > 0.5
+            other
+            for (photo, other), found in asked.items()
+            if photo == shot and probability(found, other) > 0.5 and presences[other].shows(np.array(found.peak)) > 0.5
         }
         claims = {
-            other: probability(logits, other)
-            for (photo, other), logits in asked.items()
-            if photo == shot and masked and overlap(shot, logits, other) > CLAIM_OVERLAP
+            other: probability(found, other)
+            for (photo, other), found in asked.items()
+            if photo == shot and masked and overlap(shot, found, other) > CLAIM_OVERLAP
         }
         claims = {other: value for other, value in claims.items() if value > max(0.5, own + CLAIM_MARGIN)}
         claim = max(claims, key=lambda other: (claims[other], photos.names[other]), default=None)
         shows = tuple(sorted(photos.names[other] for other in there if other != claim))
-        score = None if one is None else float(1 / (1 + np.exp(-one.logits.max())))
+        score = None if one is None else float(1 / (1 + np.exp(-one.found.peak)))
         claimed_by = None if claim is None else photos.names[claim]
         shots.append(ExaminedShot(name, number, bool(photos.tagged[shot]), score, iou, claimed_by, shows))
         remarks += [f"{_called(name, number)} seems to show {other!r} too" for other in shows]
-    for (photo, way), logits in sorted(asked.items()):
-        if photo >= len(photos.class_index) and probability(logits, way) > 0.5:
+    for (photo, way), found in sorted(asked.items(), key=lambda one: one[0]):
+        if photo >= len(photos.class_index) and probability(found, way) > 0.5:
             number = photo - len(photos.class_index) + 1
             remarks.append(f"negative {number} seems to show {photos.names[way]!r}; if it does, take it out")
     return tuple(shots), tuple(remarks)
@@ -787,7 +803,7 @@ def _summary(
     presence: Presence,
     offset: float,
     delta: float,
-    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+    asked: Mapping[tuple[int, int], _Found],
 ) -> ExaminedClass:
     right, low, high = presence.right()
     return ExaminedClass(
@@ -809,7 +825,7 @@ def _advice(
     photos: Photos,
     way: int,
     presence: Presence,
-    asked: Mapping[tuple[int, int], NDArray[np.float64]],
+    asked: Mapping[tuple[int, int], _Found],
 ) -> str:
     """The photo on the side of which less is known."""
     name = photos.names[way]
@@ -818,14 +834,14 @@ def _advice(
     if presence.covariance[0, 0] >= presence.covariance[1, 1]:
         return f"one more photo of {name!r}, with its mask, would help most"
     count = len(photos.class_index)
-    others = {photo: logits.max() for (photo, one), logits in asked.items() if one == way and photo < count}
+    others = {photo: found.peak for (photo, one), found in asked.items() if one == way and photo < count}
     nearest = max(others, key=lambda photo: (others[photo], photos.label(photo)), default=None)
     such = "" if nearest is None else f", such as one with {photos.label(nearest)[0]!r} alone"
     return f"a photo without {name!r}{such}, given as a negative, would help most"
 
 
 def _map(one: _Looked | None) -> NDArray[np.float32] | None:
-    return None if one is None else np.asarray(1 / (1 + np.exp(-one.logits)), dtype=np.float32)
+    return None if one is None else np.asarray(1 / (1 + np.exp(-one.found.map)), dtype=np.float32)
 
 
 def _called(name: str, shot: int) -> str:

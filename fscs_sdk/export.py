@@ -154,6 +154,7 @@ class _Answer(nn.Module):
     offsets: Tensor
     cuts: Tensor
     slopes: Tensor
+    pooled: Tensor
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         from torch._higher_order_ops.scan import scan  # what becomes ONNX's Scan: a loop that the graph holds once
@@ -169,7 +170,7 @@ class _Answer(nn.Module):
 
         def photo(carry: Tensor, near: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
             _, logits = scan(lambda c, shot: pair(c, shot, near), carry, supports)
-            calibration = Calibration(self.offsets, self.cuts, self.slopes) if self.calibrated else None
+            calibration = Calibration(*(getattr(self, name) for name in CALIBRATION)) if self.calibrated else None
             shots = torch.split(logits, self.shots)
             answer = infer(shots, (self.side, self.side), self.thresholds, calibration=calibration)
             return carry.clone(), (answer.scores, answer.present, answer.maps.foreground[0].clone(), answer.mask)

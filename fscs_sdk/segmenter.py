@@ -398,7 +398,12 @@ class FewShotSegmenter:
         )
         if settings.calibration is None:
             return replace(encoded, examination=examination)
-        made_from = [encoded.source, "calibrated", str(negatives_per_class), *sorted(digest(image) for image in others)]
+        made_from = [
+            encoded.source,
+            "calibrated, shots pooled",
+            str(negatives_per_class),
+            *sorted(digest(image) for image in others),
+        ]
         made_from += [f"{name} {scale}" for name, scale in zip(shots, scales, strict=True) if scale != "whole"]
         if "tiles" in settings.scales:
             encoded = encoded.at_scales(settings.scales, cropped())

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
@@ -24,10 +24,11 @@ from fscs_sdk.model.tiles import SCALES, Scale, ScaleChoice
 from fscs_sdk.spelling import find_name
 from fscs_sdk.streaming import run
 
-#: Format 1 has neither calibration nor examination, format 2 no scales; their files answer as they did.
-FORMAT_VERSION, READABLE = 3, (1, 2, 3)
+#: Format 1 has neither calibration nor examination, format 2 no scales, format 3 no ``pooled``; their files answer as
+#: they did.
+FORMAT_VERSION, READABLE = 4, (1, 2, 3, 4)
 LEVELS = ("level4", "level3", "level2")
-CALIBRATION = ("offsets", "cuts", "slopes")
+CALIBRATION = tuple(one.name for one in fields(Calibration))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +208,8 @@ def _assemble(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Suppo
         count = sum(name.startswith(f"{level}.") for name in tensors)
         maps = (tensors[f"{level}.{index}"] for index in range(count))
         features.append(tuple(feature.contiguous(memory_format=torch.channels_last) for feature in maps))
+    if header["format_version"] < 4:
+        tensors = {"pooled": torch.zeros(len(header["names"]), dtype=torch.bool), **tensors}
     numbers = [tensors[name] for name in CALIBRATION] if CALIBRATION[0] in tensors else None
     examination = header.get("examination")
     supports = SupportSet(
@@ -271,6 +274,8 @@ def _check_numbers(supports: SupportSet) -> None:
         numbers += [calibration.offsets, calibration.cuts, calibration.slopes]
         if not bool((calibration.slopes > 0).all()):
             raise ValueError("a score falls as its class appears")
+        if calibration.pooled.dtype != torch.bool or calibration.pooled.shape != (len(supports),):
+            raise ValueError("how shots are pooled does not fit")
     if any(one.dtype != torch.float32 or one.shape != (len(supports),) for one in numbers):
         raise ValueError("the numbers of the classes do not fit")
     if not all(bool(one.isfinite().all()) for one in numbers):

@@ -28,6 +28,7 @@ from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.evaluation.results import Result, header, rows, write_results
 from fscs_sdk.evaluation.tally import JOURNAL, open_journal
 from fscs_sdk.evaluation.training_free import TrainingFree, nearest_feature
+from fscs_sdk.supports import CALIBRATION
 from test_cli import make_benchmark
 
 
@@ -219,7 +220,7 @@ def test_what_an_evaluation_calibrates_is_what_encode_does(model: FewShotSegment
             other.shows,
         )
         assert (one.score, one.iou) == pytest.approx((other.score, other.iou), abs=1e-3)
-    for name in ("offsets", "cuts", "slopes"):  # photos pass the backbone in other batches, which rounds otherwise
+    for name in CALIBRATION:  # photos pass the backbone in other batches, which rounds otherwise
         torch.testing.assert_close(
             getattr(found.calibration, name), getattr(expected.calibration, name), atol=1e-2, rtol=0
         )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from conftest import photo
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
 from fscs_sdk.examination import Examination, Photos, examine
+from fscs_sdk.supports import CALIBRATION
 from test_segmenter import backbone_passes, same, same_supports, toy
 
 SIDE = 24
@@ -491,7 +492,7 @@ def test_the_order_of_shots_and_classes_does_not_matter(order, classes):
     second = model.encode(other, calibrate=True, negatives=negatives[::-1], negatives_per_class=5)
     for name in classes:
         here, there = first.names.index(name), second.names.index(name)
-        for field in ("offsets", "cuts", "slopes"):
+        for field in CALIBRATION:
             one, two = getattr(first.calibration, field)[here], getattr(second.calibration, field)[there]
             assert one == two
         found, again = first.examination.classes[here], second.examination.classes[there]
@@ -539,7 +540,7 @@ def join(first, second):
     """Two calibrated sets of one model as one."""
     numbers = {
         field: torch.cat([getattr(first.calibration, field), getattr(second.calibration, field)])
-        for field in ("offsets", "cuts", "slopes")
+        for field in CALIBRATION
     }
     return dataclasses.replace(
         first,
@@ -593,7 +594,7 @@ def test_calibration_and_examination_are_saved(tmp_path):
     assert same_supports(saved, loaded)
     assert loaded.examination == saved.examination
     assert loaded.report == saved.report
-    for field in ("offsets", "cuts", "slopes"):
+    for field in CALIBRATION:
         assert torch.equal(getattr(loaded.calibration, field), getattr(saved.calibration, field))
     image, _ = scene(77, (3, 3), (250, 20, 20))
     assert same(model.predict(image, saved), model.predict(image, loaded))

@@ -155,7 +155,8 @@ def calibrated(supports):
     """As if examined: maps that are raised or lowered, scores of another scale."""
     ways = len(supports)
     numbers = torch.linspace(-1, 1, ways), torch.linspace(-0.5, 0.5, ways), torch.linspace(0.5, 2, ways)
-    return dataclasses.replace(supports, calibration=Calibration(*numbers))
+    pooled = torch.arange(ways) % 2 == 0
+    return dataclasses.replace(supports, calibration=Calibration(*numbers, pooled))
 
 
 def test_a_program_of_torch_answers_as_the_sdk_calibrated(model32, tmp_path):

@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 import authors_program
 import reference
 from fscs_sdk.model import ifsl
-from fscs_sdk.model.ifsl import PROTOCOLS, Calibration, Inference, ProtocolName, infer, merge
+from fscs_sdk.model.ifsl import PROTOCOLS, Calibration, Inference, ProtocolName, infer, merge, pool_shots
 
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 seeds = st.integers(0, 2**31)
@@ -375,8 +376,8 @@ def test_repeating_a_shot_changes_nothing(seed: int, times: int, protocol: Proto
 # ---- Calibrated ------------------------------------------------------------------------------------------------------
 
 
-def calibration(offsets: list[float], cuts: list[float], slopes: list[float]) -> Calibration:
-    return Calibration(torch.tensor(offsets), torch.tensor(cuts), torch.tensor(slopes))
+def calibration(offsets: list[float], cuts: list[float], slopes: list[float], *, pooled: bool = False) -> Calibration:
+    return Calibration(*map(torch.tensor, (offsets, cuts, slopes)), torch.full((len(offsets),), pooled))
 
 
 def test_an_offset_moves_the_map_and_not_the_score() -> None:
@@ -409,22 +410,55 @@ def test_a_calibration_that_changes_nothing_gives_the_papers_maps_and_scores(see
         assert torch.equal(paper.mask, same.mask)
 
 
+def test_shots_that_find_two_places_are_sure_of_both_and_of_the_class() -> None:
+    """The paper's mean of [4, -4] and [-4, 4] is [0, 0]."""
+    back, legs = torch.tensor([[4.0, -4.0]]), torch.tensor([[-4.0, 4.0]])
+    shots = torch.stack([torch.stack([torch.zeros(1, 2), one]) for one in (back, legs)])
+    answer = infer([shots], (1, 2), halves(1), calibration=calibration([0.0], [0.0], [1.0], pooled=True))
+    torch.testing.assert_close(answer.scores, torch.tensor([4.0]).sigmoid())
+    both = torch.tensor(4 * math.log(math.cosh(1))).sigmoid()
+    torch.testing.assert_close(answer.foreground[0, 0], both.expand(2))
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, st.integers(1, 6), st.sampled_from([0.1, 3.0, 80.0]))
+def test_pooled_shots(seed: int, count: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(count, 4, 5, generator=generator, dtype=torch.float64)
+    found, peak = pool_shots(logits)
+    assert bool(found.isfinite().all())
+    assert bool((found >= logits.mean(dim=0) - 1e-9).all())
+    assert bool((found <= logits.amax(dim=0) + 1e-9).all())
+    torch.testing.assert_close(peak, logits.amax(dim=(1, 2)).mean())
+    if count == 1:
+        torch.testing.assert_close(found, logits[0])
+    order = torch.randperm(count, generator=generator)
+    again, same = pool_shots(logits[order])
+    torch.testing.assert_close(again, found)
+    torch.testing.assert_close(same, peak)
+    weights = torch.rand(count, generator=generator, dtype=torch.float64) + 0.1
+    ignored, others = torch.cat([weights, torch.zeros(1)]), torch.cat([logits, 9 * torch.ones(1, 4, 5)])
+    for one, two in zip(pool_shots(logits, weights), pool_shots(others, ignored), strict=True):
+        torch.testing.assert_close(one, two)
+
+
 @settings(deadline=None, max_examples=40)
 @given(seeds, shot_counts, st.integers(0, 4))
 def test_an_absent_class_more_changes_neither_mask_nor_background(seed: int, shots: list[int], position: int) -> None:
     logits, ways = random_logits(seed, shots), len(shots)
     generator = torch.Generator().manual_seed(seed)
     numbers = [torch.randn(ways, generator=generator) for _ in range(2)]
-    found = Calibration(*numbers, torch.ones(ways))
+    found = Calibration(*numbers, torch.ones(ways), torch.rand(ways, generator=generator) > 0.5)
     before = infer(logits, (6, 7), halves(ways), calibration=found)
     position = min(position, ways)
     absent = random_logits(seed + 1, [2])[0]
     absent[:, 1] -= absent[:, 1].max() - absent[:, 0].min() + 1  # its peak is below 0 everywhere
 
     def insert(values: Tensor, value: float) -> Tensor:
-        return torch.cat([values[:position], torch.tensor([value]), values[position:]])
+        return torch.cat([values[:position], torch.tensor([value]).to(values.dtype), values[position:]])
 
-    more = Calibration(insert(found.offsets, 5.0), insert(found.cuts, 0.0), insert(found.slopes, 1.0))
+    added = insert(found.offsets, 5.0), insert(found.cuts, 0.0), insert(found.slopes, 1.0), insert(found.pooled, 1.0)
+    more = Calibration(*added)
     after = infer([*logits[:position], absent, *logits[position:]], (6, 7), halves(ways + 1), calibration=more)
     assert not after.present[position]
     renumbered = after.mask - (after.mask > position).long()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fscs_sdk import Shot, SupportSet
 from fscs_sdk.calibration import EVEN_SHARE, LARGEST, OFFSETS, tiles_pay
 from fscs_sdk.examination import Examination, examine
+from fscs_sdk.supports import CALIBRATION
 from test_examination import World, join, scene, toy_negatives, toy_supports, world
 from test_segmenter import backbone_passes, check_contract, same, same_supports, toy
 
@@ -157,7 +158,7 @@ def test_the_order_of_shots_and_classes_does_not_matter(order, classes) -> None:
     for name in classes:
         here, there = first.names.index(name), second.names.index(name)
         assert first.scales[here] == second.scales[there]
-        for field in ("offsets", "cuts", "slopes"):
+        for field in CALIBRATION:
             one, two = getattr(first.calibration, field)[here], getattr(second.calibration, field)[there]
             assert one == two
 

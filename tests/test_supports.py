@@ -417,11 +417,30 @@ def test_a_file_of_format_1_is_read_as_it_was_written(parts, tmp_path):
     assert loaded.offsets.tolist() == [0, 0]
 
 
+CALIBRATED = {
+    "offsets": torch.zeros(2),
+    "cuts": torch.zeros(2),
+    "slopes": torch.ones(2),
+    "pooled": torch.ones(2, dtype=torch.bool),
+}
+
+
+def test_of_a_calibration_of_format_3_the_shots_are_averaged(parts, tmp_path):
+    tensors, header = parts
+    write(tmp_path / "set", tensors | CALIBRATED, header)
+    assert SupportSet.load(tmp_path / "set").calibration.pooled.tolist() == [True, True]
+    old = {name: values for name, values in CALIBRATED.items() if name != "pooled"}
+    write(tmp_path / "set", tensors | old, header | {"format_version": 3})
+    assert SupportSet.load(tmp_path / "set").calibration.pooled.tolist() == [False, False]
+
+
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1.5", None])
 def test_another_format_is_refused(parts, tmp_path, version):
     tensors, header = parts
     write(tmp_path / "set", tensors, header | {"format_version": version})
-    with pytest.raises(ValueError, match=f"set' has support set format {version}, this version reads 1 to 3; update"):
+    with pytest.raises(
+        ValueError, match=f"set' has support set format {version}, this version reads 1 to {FORMAT_VERSION}; update"
+    ):
         SupportSet.load(tmp_path / "set")
 
 
@@ -482,10 +501,13 @@ def test_a_damaged_header_is_refused(parts, tmp_path, header):
         {"level3.1": torch.ones(3, 3, 3, 3, dtype=torch.int32)},
         {"level3.1": torch.ones(3, 3, 3, 3, dtype=torch.float64)},
         {"offsets": torch.zeros(2)},
-        {"offsets": torch.zeros(2), "cuts": torch.zeros(2), "slopes": torch.zeros(2)},
-        {"offsets": torch.zeros(2), "cuts": torch.zeros(3), "slopes": torch.ones(2)},
-        {"offsets": torch.zeros(2), "cuts": torch.tensor([0.0, float("nan")]), "slopes": torch.ones(2)},
-        {"offsets": torch.zeros(2).double(), "cuts": torch.zeros(2), "slopes": torch.ones(2)},
+        {name: values for name, values in CALIBRATED.items() if name != "pooled"},
+        CALIBRATED | {"pooled": torch.ones(2)},
+        CALIBRATED | {"pooled": torch.ones(3, dtype=torch.bool)},
+        CALIBRATED | {"slopes": torch.zeros(2)},
+        CALIBRATED | {"cuts": torch.zeros(3)},
+        CALIBRATED | {"cuts": torch.tensor([0.0, float("nan")])},
+        CALIBRATED | {"offsets": torch.zeros(2).double()},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, tmp_path, change):

@@ -88,7 +88,7 @@ class Work:
         if not supports.source:
             maps = (map for level in supports.features for map in level)
             found = supports.calibration
-            numbers = () if found is None else (found.offsets, found.cuts, found.slopes)
+            numbers = () if found is None else (found.offsets, found.cuts, found.slopes, found.pooled)
             for tensor in (*maps, supports.masks, supports.tagged, supports.class_index, supports.thresholds, *numbers):
                 key.update(tensor.contiguous().numpy().tobytes())
         return key.hexdigest()[:16]

@@ -4,7 +4,7 @@ Where the paper and its authors' program differ, both are here: see :class:`Prot
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -27,24 +27,30 @@ PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What examined supports add to eqs. 1 and 2, class by class; (0, 0, 1) leaves a class as the model answers.
+    """What examined supports change in eqs. 1 and 2, class by class; (0, 0, 1, False) leaves a class as the model
+    answers.
 
     Attributes:
         offsets: float32 (N,), added to the foreground's logit at every position of a class (eq. 1).
         cuts: float32 (N,), the logit at the map's peak, before the offset, that a class shows as often as not when it
             is there.
         slopes: float32 (N,), above 0: the score of eq. 2 is the logistic function of slope x (peak - cut).
+        pooled: bool (N,), map and peak are those of :func:`pool_shots`; else, as in the paper, the mean of the shots'
+            logits and its own peak.
     """
 
     offsets: Tensor
     cuts: Tensor
     slopes: Tensor
+    pooled: Tensor
 
     def to(self, device: torch.device) -> "Calibration":
         """The same numbers on another device."""
-        return Calibration(self.offsets.to(device), self.cuts.to(device), self.slopes.to(device))
+        return Calibration(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
+#: The power of :func:`pool_shots`.
+POWER = 0.25
 #: Elements of all classes' maps at the photo's size that are in memory at once: on a CPU few enough for its caches.
 ELEMENTS_AT_ONCE = {"cpu": 2**18}
 MOST_ELEMENTS_AT_ONCE = 2**25
@@ -242,11 +248,16 @@ def _calibrated_maps(
 ) -> tuple[Maps, Tensor]:
     """Eq. 1 with the class's offset, and eq. 2's scores as probabilities that the class is there."""
     maps, scores = [], []
-    numbers = torch.stack([calibration.offsets, calibration.cuts, calibration.slopes], dim=1).to(shot_logits[0].device)
-    for shots, (offset, cut, slope) in zip(shot_logits, numbers, strict=True):
-        logits = shots.float().mean(dim=0)
-        maps.append(torch.stack([logits[0], logits[1] + offset]).softmax(dim=0)[1])
-        scores.append(torch.stack([slope * logits[0], slope * (logits[1] - cut)]).softmax(dim=0)[1].max())
+    columns = calibration.offsets, calibration.cuts, calibration.slopes, calibration.pooled.float()
+    numbers = torch.stack(columns, dim=1).to(shot_logits[0].device)
+    for shots, (offset, cut, slope, pooled) in zip(shot_logits, numbers, strict=True):
+        background, foreground = shots.float().mean(dim=0)
+        found, peak = pool_shots(shots[:, 1].float() - shots[:, 0].float())
+        score = torch.stack([slope * background, slope * (foreground - cut)]).softmax(dim=0)[1].max()
+        scores.append(torch.where(pooled > 0, torch.sigmoid(slope * (peak - cut)), score))
+        background = torch.where(pooled > 0, torch.zeros_like(found), background)
+        foreground = torch.where(pooled > 0, found, foreground)
+        maps.append(torch.stack([background, foreground + offset]).softmax(dim=0)[1])
     blocks: list[list[Tensor]] = []
     for one in maps:
         if blocks and blocks[-1][0].shape == one.shape:
@@ -254,6 +265,28 @@ def _calibrated_maps(
         else:
             blocks.append([one])
     return Maps(tuple([torch.stack(block) for block in blocks]), size), torch.stack(scores)
+
+
+def pool_shots(logits: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What the shots of a calibrated class find together; of a single shot, what it finds.
+
+    A shot finds what looks like its own object: one chair's back, another's legs. In the mean of the logits (section
+    5.1) what a single shot is sure of is outvoted by those that it tells nothing. So the odds of a position are a
+    power mean of the shots' odds, between their geometric mean, which is the paper's, and the arithmetic one; and the
+    peak, which decides on presence, is the mean of the shots' own peaks, wherever they are.
+
+    Args:
+        logits: (K, h, w), foreground minus background of every shot.
+        weights: (K,), not below 0, how much each counts; alike where none are given.
+
+    Returns:
+        The map (h, w) and its peak (), both in logits.
+    """
+    peaks = logits.amax(dim=(1, 2))
+    weights = torch.ones_like(peaks) if weights is None else weights
+    weights = weights / weights.sum()
+    together = torch.logsumexp(POWER * logits + weights.log()[:, None, None], dim=0) / POWER
+    return together, (weights * peaks).sum()
 
 
 def _background_of_present(foreground: Tensor, present: Tensor) -> Tensor:
