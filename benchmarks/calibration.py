@@ -1,6 +1,6 @@
 """What docs/calibration.md says of examination and calibration: bad references, probabilities, many classes, cost.
 
-    python -m benchmarks.calibration DATA --part suspects|probabilities|scales|many|cost [--fold N ...] [--model NAME]
+    python -m benchmarks.calibration DATA --part suspects|probabilities|pooling|scales|many|cost [--fold N ...]
 
 ``DATA`` is a folder of folders, as ``fscs evaluate --benchmark domains`` takes it.
 """
@@ -19,10 +19,12 @@ from typing import Any
 import click
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fscs_sdk import FewShotSegmenter, Shot, SupportSet
+from fscs_sdk.calibration import OFFSETS
 from fscs_sdk.evaluation.benchmark import Settings, episode_target, pairs_of
 from fscs_sdk.evaluation.datasets.domains import MINIMUM_PHOTOS, Domains
 from fscs_sdk.evaluation.episodes import Episode
@@ -31,7 +33,7 @@ from fscs_sdk.evaluation.photo_cache import EncodedPhotos
 from fscs_sdk.examination import Photos, Suspect, examine
 from fscs_sdk.images import resize_image, resize_mask
 from fscs_sdk.likeness import near_duplicates
-from fscs_sdk.model.ifsl import Calibration
+from fscs_sdk.model.ifsl import Calibration, pool_shots
 from fscs_sdk.model.tiles import Scale, ScaleChoice
 from fscs_sdk.segmenter import EncodedQuery
 from fscs_sdk.supports import CALIBRATION
@@ -305,6 +307,51 @@ def compare_rules(
     return report
 
 
+def measure_pooling(measuring: Measuring, shots: int, trials: int) -> dict[str, Any]:
+    """K shots joined as in the paper (the mean of their logits, and its peak) and by ``pool_shots``: how many pairs
+    of a photo with the class and one without are ranked rightly, and IoU at the offset that is best for the class."""
+    by_fold: dict[int, dict[str, list[float]]] = {}
+    for (fold, number), trial in itertools.product(list(measuring.classes()), range(trials)):
+        photos = measuring.of_class(fold, number, f"pooling {trial}")
+        supports, shown = tuple(photos[:shots]), photos[shots : shots + QUERIES // 2]
+        others = sorted({photo for photo, _ in measuring.lists[fold]} - set(photos))
+        others.sort(key=lambda photo: sha256(f"pooling {trial} {photo}".encode()).digest())
+        absent = [photo for photo in others[: 2 * QUERIES] if not (measuring.dataset.labels(photo) == number).any()]
+        absent = absent[: QUERIES // 2]
+        if len(supports) < shots or not shown or not absent:
+            continue
+        encoded = measuring.photos.supports(Episode("", 0, (number,), (supports,)))
+        peaks: dict[str, list[float]] = {"averaged": [], "pooled": []}
+        overlaps = {kind: np.zeros((2, len(OFFSETS))) for kind in peaks}
+        for photo in (*shown, *absent):
+            logits = measuring.model.ask(measuring.photos.query(photo), encoded, range(shots))
+            mean = logits.mean(dim=0)
+            for kind, (found, peak) in zip(peaks, ((mean, mean.max()), pool_shots(logits)), strict=True):
+                peaks[kind].append(float(peak))
+                if photo in shown:
+                    labels, size = measuring.photos.labels(photo), (len(found), found.shape[1])
+                    marks = torch.from_numpy(np.stack([labels == number, labels != IGNORED])).float()
+                    truth, known = F.adaptive_avg_pool2d(marks, size)
+                    drawn = torch.stack([found + offset >= 0 for offset in OFFSETS]) * known
+                    both = (drawn * truth).sum(dim=(1, 2)).numpy()
+                    overlaps[kind] += np.stack([both, drawn.sum(dim=(1, 2)).numpy() + float(truth.sum()) - both])
+        table = by_fold.setdefault(fold, {f"{kind} {what}": [] for kind in peaks for what in ("ranked", "IoU")})
+        for kind, values in peaks.items():
+            there, away = np.split(np.array(values), [len(shown)])
+            table[f"{kind} ranked"].append(100 * float((there[:, None] > away).mean()))
+            table[f"{kind} IoU"].append(100 * float((overlaps[kind][0] / overlaps[kind][1]).max()))
+    if not by_fold:
+        raise click.UsageError("every photo of these folds shows every class; take others")
+    return {
+        "shots": shots,
+        "trials": sum(len(table["pooled IoU"]) for table in by_fold.values()),
+        **{
+            f"{kind} {what}, %": _mean(np.mean(table[f"{kind} {what}"]) for table in by_fold.values())
+            for what, kind in itertools.product(("ranked", "IoU"), ("averaged", "pooled"))
+        },
+    }
+
+
 def _mean(values: Any) -> float:
     return round(float(np.mean(list(values))), 1)
 
@@ -436,7 +483,9 @@ def measure_cost(measuring: Measuring, ways: int, shots: int) -> dict[str, Any]:
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--part", required=True, type=click.Choice(["suspects", "probabilities", "scales", "many", "cost"]))
+@click.option(
+    "--part", required=True, type=click.Choice(["suspects", "probabilities", "pooling", "scales", "many", "cost"])
+)
 @click.option(
     "--fold", "folds", multiple=True, type=int, help="Of the domains, as in 'fscs evaluate'; all if not given."
 )
@@ -467,6 +516,7 @@ def main(
             "suspects": lambda: measure_suspects(measuring, trials),
             "probabilities": lambda: measure_probabilities(measuring, shots, negatives, trials, ways),
             "scales": lambda: measure_scales(measuring, shots, negatives, trials, ways),
+            "pooling": lambda: measure_pooling(measuring, shots, trials),
             "many": lambda: measure_many(measuring, ways, shots),
             "cost": lambda: measure_cost(measuring, ways, shots),
         }[part]()

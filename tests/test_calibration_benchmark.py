@@ -51,6 +51,14 @@ def test_bad_masks_are_bad_in_the_way_that_they_are_called() -> None:
     assert (bad["shifted"] == np.roll(mask, (5, 10), (0, 1))).all()
 
 
+def test_both_ways_of_joining_shots_are_measured_on_the_same_photos(sets: Path) -> None:
+    report = measured(sets, "--part", "pooling", "--shots", "1", "--trials", "2")
+    assert report["trials"] == 4  # the single class has no photo without it
+    for what in ("ranked, %", "IoU, %"):  # one shot is the same either way
+        assert report[f"averaged {what}"] == report[f"pooled {what}"]
+    assert 0 < report["pooled IoU, %"] <= 100
+
+
 @pytest.mark.filterwarnings("ignore::fscs_sdk.images.ImageWarning")
 def test_bad_references_are_planted_in_every_class(sets: Path) -> None:
     report = measured(sets, "--part", "suspects", "--trials", "1")
