@@ -118,8 +118,8 @@ def _plainly(model: FewShotSegmenter) -> Iterator[None]:
 
 def agreement(photos: list[Path], dtype: str) -> dict[str, float]:
     """Shares of equal presences and mask pixels with the plain path, over photos and the demo's two classes."""
-    plain = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32")
-    fast = FewShotSegmenter.from_pretrained(device="cpu", dtype=dtype)
+    plain = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32", edges=False)
+    fast = FewShotSegmenter.from_pretrained(device="cpu", dtype=dtype, edges=False)
     with _plainly(plain):
         expected_supports = plain.encode(SUPPORTS)
     supports = fast.encode(SUPPORTS)

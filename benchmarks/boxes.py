@@ -116,7 +116,7 @@ def evenly(stems: Sequence[str], count: int) -> list[str]:
 @click.option("--model", default="asnet-mini", show_default=True)
 def main(folders: tuple[Path, ...], listings: tuple[TextIO, ...], shots: int, queries: int, model: str) -> None:
     """What a box around the object costs in place of its mask. FOLDERS hold images/, masks/ and classes.json."""
-    segmenter = FewShotSegmenter.from_pretrained(model)
+    segmenter = FewShotSegmenter.from_pretrained(model, edges=False)
     click.echo(f"| set | class | {' | '.join(f'{what}, {way}' for what in WHAT for way in WAYS)} |")
     rows, allowed = [], listed(listings)
     for folder in folders:

@@ -102,7 +102,7 @@ def _runtime(file: Path, threads: int) -> Callable[[NDArray[np.uint8]], Answer]:
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def answer(photo: NDArray[np.uint8]) -> Answer:
-        scores, present, _, _ = session.run(None, {"photos": photo[None]})
+        scores, present, *_ = session.run(None, {"photos": photo[None]})
         return present[0], scores[0]
 
     return answer

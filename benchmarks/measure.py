@@ -100,7 +100,7 @@ def _long_enough(work: Callable[[], object], device: torch.device) -> float:
 def stages(workload: Workload, model: Model, dtype: str, *, repeats: int) -> dict[str, float]:
     """Median milliseconds of each stage of one query with encoded supports, and of the naive head for comparison."""
     sides = Sides(synthetic_network(model.backbone, model.side), workload, device=model.device)
-    segmenter = FewShotSegmenter(sides.network, name="benchmark", device=model.device, dtype=dtype)
+    segmenter = FewShotSegmenter(sides.network, name="benchmark", device=model.device, dtype=dtype, edges=False)
     supports = segmenter.encode(sides.supports())
     query = segmenter.encode_query(sides.queries[0])
     pairs = _pairs(query.pyramid, supports.features)
@@ -249,8 +249,8 @@ def agreement(photos: Sequence[Path], device: str, dtype: str) -> dict[str, floa
     """How much asnet-mini's answers on real photos change with ``dtype``: shares of equal mask pixels and presences."""
     if not photos:
         photos = [PHOTOS / name for name in QUERIES]
-    plain = FewShotSegmenter.from_pretrained(device=device, dtype="float32")
-    other = FewShotSegmenter.from_pretrained(device=device, dtype=dtype)
+    plain = FewShotSegmenter.from_pretrained(device=device, dtype="float32", edges=False)
+    other = FewShotSegmenter.from_pretrained(device=device, dtype=dtype, edges=False)
     plain_supports, other_supports = plain.encode(SUPPORTS), other.encode(SUPPORTS)
     pixels, presences, largest = [], [], 0.0
     for photo in photos:

@@ -128,7 +128,7 @@ class Sides:
 
     def shipped(self, dtype: str) -> Callable[[int], Any]:
         """The public path's answer to query ``index``, from decoded photos to a prediction."""
-        segmenter = FewShotSegmenter(self.network, name="benchmark", device=self.device, dtype=dtype)
+        segmenter = FewShotSegmenter(self.network, name="benchmark", device=self.device, dtype=dtype, edges=False)
         given = self.supports()
         supports: Mapping[str, object] | SupportSet = segmenter.encode(given) if self.workload.fixed else given
         return lambda index: segmenter.predict(self.queries[index % len(self.queries)], supports)

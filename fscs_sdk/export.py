@@ -11,8 +11,9 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,9 @@ from fscs_sdk.atomic import TEMPORARY_PREFIX, writing
 from fscs_sdk.formats import require
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.correlation import query_pyramid
+from fscs_sdk.model.edges import POOL, Axis, Windows, follow, grid_colours, on_grid, window_radius
 from fscs_sdk.model.fast.graph import SeenKeys
-from fscs_sdk.model.ifsl import Calibration, infer
+from fscs_sdk.model.ifsl import Calibration, Maps, decide
 from fscs_sdk.model.squeeze import AttentiveSqueeze, KeyMasks, visible_keys
 from fscs_sdk.supports import CALIBRATION, SupportSet
 
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
 #: The file of a ``.pt2`` that holds what an ``.onnx`` has as its metadata.
 METADATA_FILE = "fscs.json"
-#: What the graph takes and gives, in this order.
-INPUT, OUTPUTS = "photos", ("scores", "present", "foreground", "mask")
+#: What the graph takes and gives, in this order; the last two where maps follow the photo's edges.
+INPUT, OUTPUTS = "photos", ("scores", "present", "foreground", "mask", "maps", "edges")
 #: The operators of ONNX that are used; runtimes since 2023 know them.
 OPSET = 18
 #: Bytes from which an ONNX file keeps its numbers in a second file: a protobuf ends at 2 GB.
@@ -49,9 +51,14 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
     aspect, as Pillow's ``resize((side, side), Resampling.BILINEAR)`` does. Its outputs are
 
     - ``scores`` float32 (B, N) and ``present`` bool (B, N), as in :class:`fscs_sdk.Prediction`;
-    - ``foreground`` float32 (B, N, h, w) in [0, 1]: the classes' maps as the network makes them. Brought to a photo's
-      size bilinearly, corners aligned, they are ``Prediction.foreground``;
-    - ``mask`` (B, side, side), uint8, or int32 above 255 classes: eq. 5 at the network's side.
+    - ``foreground`` float32 (B, N, side, side) in [0, 1], as ``Prediction.foreground`` of a photo of that size;
+    - ``mask`` (B, side, side), uint8, or int32 above 255 classes: eq. 5 at the network's side;
+    - ``maps`` float32 (B, N, h, w) in [0, 1]: the classes' maps as the network makes them, which are brought to a
+      photo's size bilinearly, corners aligned;
+    - ``edges`` float32 (B, N, 4, G, G): what is added to those at a photo's size, so that they follow its edges: of every
+      position of a grid what its red, green and blue, 0 to 255, are multiplied by, and a number for their sum.
+
+    Of a model with ``edges=False`` the last two are left out, and ``foreground`` is what ``maps`` is here.
 
     The file's metadata say what is needed to use it: see :func:`metadata`.
 
@@ -79,8 +86,6 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
         raise ValueError(
             f"a model of the protocol '{model.protocol}' cannot be exported; load it with protocol='paper'"
         )
-    if model.edges:
-        raise ValueError("maps that follow the photo's edges cannot be exported; load the model with edges=False")
     if model.device.type != "cpu":
         raise ValueError(f"a model on {model.device} cannot be exported; load it with device='cpu'")
     model.check(supports)
@@ -101,7 +106,7 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
             with _quietly():
                 torch.export.save(program, draft, extra_files={METADATA_FILE: json.dumps(about)})
         else:
-            _write_onnx(program, about, draft)
+            _write_onnx(program, about, draft, OUTPUTS if model.edges else OUTPUTS[:4])
     return paths
 
 
@@ -111,7 +116,8 @@ def metadata(model: "FewShotSegmenter", supports: SupportSet) -> dict[str, str]:
     ``names`` of the classes, in the order of the outputs; ``thresholds`` of presence by name; ``side`` in pixels;
     ``resize``, how photos are brought there; ``background``, what ``foreground`` at a photo's size is compared with to
     make a mask: ``1 - mean`` over all classes or, calibrated, ``1 - mean of present`` ones, and 1 where none is (a tie
-    is the class's); ``model``; ``fscs_sdk``, the version that exported it.
+    is the class's); ``edges``, how many pixels of the network's side there are to a position of the output ``edges``, or
+    0 where maps follow none; ``model``; ``fscs_sdk``, the version that exported it.
     """
     about = {
         "names": list(supports.names),
@@ -119,6 +125,7 @@ def metadata(model: "FewShotSegmenter", supports: SupportSet) -> dict[str, str]:
         "side": model.network.input_side,
         "resize": "Pillow BILINEAR to (side, side)",
         "background": "1 - mean" if supports.calibration is None else "1 - mean of present",
+        "edges": POOL if model.edges else 0,
         "model": supports.model,
         "fscs_sdk": version("fscs-sdk"),
     }
@@ -134,7 +141,7 @@ class _Answer(nn.Module):
         self.backbone = _record(network.backbone, _photos(network.input_side), strict=False).module()
         self.head, self.adapter = copy.deepcopy((head, network.adapter))
         self.requires_grad_(False)
-        self.side = network.input_side
+        self.side, self.edges = network.input_side, model.edges
         self.shots = torch.bincount(supports.class_index, minlength=len(supports)).tolist()
         self.maps = [len(level) for level in supports.features]
         self.register_buffer("thresholds", supports.thresholds)
@@ -156,28 +163,45 @@ class _Answer(nn.Module):
     slopes: Tensor
     pooled: Tensor
 
-    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, photos: Tensor) -> tuple[Tensor, ...]:
         from torch._higher_order_ops.scan import scan  # what becomes ONNX's Scan: a loop that the graph holds once
 
         maps = self.backbone(photos.permute(0, 3, 1, 2).contiguous())
         query = query_pyramid(maps if self.adapter is None else self.adapter(maps))
         supports = [getattr(self, f"support{index}") for index in range(self.constants)]
+        size = (self.side, self.side)
 
         def pair(carry: Tensor, shot: list[Tensor], near: list[Tensor]) -> tuple[Tensor, Tensor]:
             maps, seen = self._levels(shot[: sum(self.maps)]), iter(shot[sum(self.maps) :])
             masks = {grid: SeenKeys(next(seen)[None], next(seen)[None]) for grid in self.grids}
             return carry.clone(), self.head(self._levels(near), maps, masks or None)[0]
 
-        def photo(carry: Tensor, near: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        def followed(plane: Tensor, levels: Tensor, colours: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
+            coarse = on_grid(plane, self.side)
+            added = Windows.of(colours, window_radius(coarse)).explain(coarse)
+            at_side, _ = Maps((plane[None],), size).probabilities()
+            return follow(at_side[0], levels, added, axis, axis), added
+
+        def photo(carry: Tensor, seen: tuple[Tensor, list[Tensor]]) -> tuple[Tensor, tuple[Tensor, ...]]:
+            view, near = seen
             _, logits = scan(lambda c, shot: pair(c, shot, near), carry, supports)
             calibration = Calibration(*(getattr(self, name) for name in CALIBRATION)) if self.calibrated else None
-            shots = torch.split(logits, self.shots)
-            answer = infer(shots, (self.side, self.side), self.thresholds, calibration=calibration)
-            return carry.clone(), (answer.scores, answer.present, answer.maps.foreground[0].clone(), answer.mask)
+            found, scores, present = decide(
+                torch.split(logits, self.shots), size, self.thresholds, calibration=calibration
+            )
+            small = found.foreground[0].clone()
+            if not self.edges:
+                return carry.clone(), (scores, present, small, found.mask(present))
+            levels, colours = view.permute(2, 0, 1).float(), grid_colours(view)
+            axis = Axis.of(self.side, self.side, view.device).weights
+            _, (foreground, added) = scan(
+                lambda c, plane: (c.clone(), followed(plane, levels, colours, axis)), carry, small
+            )
+            mask = replace(found, foreground=(foreground,)).mask(present)
+            return carry.clone(), (scores, present, foreground, mask, small.clone(), added)
 
-        _, answers = scan(photo, torch.zeros(1), [feature for level in query for feature in level])
-        scores, present, foreground, mask = answers
-        return scores, present, foreground, mask
+        _, answers = scan(photo, torch.zeros(1), (photos, [feature for level in query for feature in level]))
+        return tuple(answers)
 
     def _levels(self, maps: list[Tensor]) -> list[list[Tensor]]:
         """Maps (C, H, W), one after the other -> float32 (1, C, H, W) by level."""
@@ -219,10 +243,12 @@ def _record(module: nn.Module, photos: Tensor, *, strict: bool) -> torch.export.
         return torch.export.export(module, (photos,), dynamic_shapes=(batch,), strict=strict)
 
 
-def _write_onnx(program: torch.export.ExportedProgram, about: Mapping[str, str], path: Path) -> None:
+def _write_onnx(
+    program: torch.export.ExportedProgram, about: Mapping[str, str], path: Path, outputs: Sequence[str]
+) -> None:
     with _quietly():
         written = torch.onnx.export(
-            program, opset_version=OPSET, input_names=[INPUT], output_names=list(OUTPUTS), dynamo=True, verbose=False
+            program, opset_version=OPSET, input_names=[INPUT], output_names=list(outputs), dynamo=True, verbose=False
         )
     if written is None:  # for the type checker: only a call with a file name gives none
         raise RuntimeError("torch.onnx gave no program")

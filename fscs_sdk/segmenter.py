@@ -32,6 +32,7 @@ from fscs_sdk.images import (
 )
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.correlation import Pyramid
+from fscs_sdk.model.edges import Edges
 from fscs_sdk.model.ifsl import PROTOCOLS, Inference, Maps, ProtocolName, infer
 from fscs_sdk.model.network import FewShotNetwork, pair_bytes
 from fscs_sdk.model.squeeze import visible_keys
@@ -75,13 +76,13 @@ class EncodedQuery:
         pyramid: maps (1, C_l, H, W).
         size: (height, width) of the photo.
         tiles: the pyramids of its four tiles; empty where they were not asked for.
-        photo: uint8 (height, width, 3), whose edges its maps follow; None: they follow none.
+        edges: of the photo, which its maps follow; None: they follow none.
     """
 
     pyramid: Pyramid
     size: tuple[int, int]
     tiles: tuple[Pyramid, ...] = ()
-    photo: Tensor | None = None
+    edges: Edges | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,18 @@ class _Decoded:
 
 @dataclass(frozen=True)
 class _LateMaps:
-    """A prediction's maps, in main memory, before they are brought to the photo's size."""
+    """A prediction's maps, in main memory, before they are brought to the photo's size; they follow edges of ``image``
+    if a network's ``side`` is given."""
 
     maps: Maps
+    image: NDArray[np.uint8]
+    side: int | None
 
     def probabilities(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        foreground, background = run(self.maps.probabilities)
+        edges = None
+        if self.side is not None:
+            edges = Edges(torch.from_numpy(self.image), torch.from_numpy(resize_image(self.image, self.side)))
+        foreground, background = run(replace(self.maps, edges=edges).probabilities)
         return foreground.numpy(), background.numpy()
 
 
@@ -123,7 +130,7 @@ class FewShotSegmenter:
         dtype: str = "auto",
         protocol: ProtocolName | None = None,
         max_memory: int | None = None,
-        edges: bool = False,
+        edges: bool = True,
     ) -> None:
         """Wrap a loaded network.
 
@@ -142,8 +149,8 @@ class FewShotSegmenter:
             max_memory: bytes that intermediate results may take at once, 4 GB if not given. Fewer photos and pairs are
                 computed together where they would need more; answers stay the same. One at a time is always allowed, on
                 a CPU one for each worker. What is asked for (supports, and N maps of the photo's size) is not counted.
-            edges: let the maps follow the photo's edges (:mod:`fscs_sdk.model.edges`), by the paper's protocol; by
-                default they are the paper's. Presence and scores are the same either way.
+            edges: let the maps follow the photo's edges (:mod:`fscs_sdk.model.edges`), by the protocol ``paper``; False
+                gives the paper's maps. Presence and scores are the same either way.
 
         Raises:
             ValueError: an unknown device, dtype or protocol, or a memory limit that is not above 0.
@@ -197,7 +204,7 @@ class FewShotSegmenter:
         protocol: ProtocolName | None = None,
         backbone: str | os.PathLike[str] | None = None,
         max_memory: int | None = None,
-        edges: bool = False,
+        edges: bool = True,
     ) -> "FewShotSegmenter":
         """Load a model; the default, ``asnet-mini``, is part of the package and needs no network.
 
@@ -673,9 +680,10 @@ class FewShotSegmenter:
 
     def _begin(self, photo: _Decoded, supports: SupportSet, transfers: Transfers) -> Callable[[], Prediction]:
         """Give the device all the work of a query; calling the result waits for the answer."""
-        query = self._encode_input(transfers.upload(photo.views), photo.image.shape[:2])
+        views = transfers.upload(photo.views)
+        query = self._encode_input(views, photo.image.shape[:2])
         if self.edges:
-            query = replace(query, photo=transfers.upload(photo.image))
+            query = replace(query, edges=Edges(transfers.upload(photo.image), views[0]))
         answer = self.infer(query, supports)
         fetch = transfers.download(_parts(answer))
         return lambda: self._prediction(photo.image, supports, answer.maps, fetch())
@@ -686,8 +694,9 @@ class FewShotSegmenter:
         Args:
             tiles: those of its tiles too, which supports need whose ``in_tiles`` is true.
         """
-        query = self._encode_input(self._to_input([*self._views(image, tiles=tiles)]), image.shape[:2])
-        return replace(query, photo=torch.from_numpy(image).to(self.device)) if self.edges else query
+        views = self._to_input([*self._views(image, tiles=tiles)])
+        query = self._encode_input(views, image.shape[:2])
+        return replace(query, edges=Edges(torch.from_numpy(image).to(self.device), views[0])) if self.edges else query
 
     def _encode_input(self, views: Tensor, size: tuple[int, int]) -> EncodedQuery:
         """uint8 (1 or 5, side, side, 3) on the device -> a query; ``size``: (height, width) of its answer."""
@@ -726,7 +735,7 @@ class FewShotSegmenter:
                     supports.thresholds.to(self.device),
                     protocol=self.protocol,
                     calibration=supports.calibration,
-                    photo=query.photo,
+                    edges=query.edges,
                 )
 
         return run(conclude) if self.device.type == "cpu" else conclude()
@@ -800,10 +809,9 @@ class FewShotSegmenter:
             background=None if maps.background is None else fetched[-1],
             present=None if maps.present is None else torch.from_numpy(present),
             logarithms=maps.logarithms,
-            photo=torch.from_numpy(image) if self.edges else None,
         )
         return Prediction.with_late_maps(
-            _LateMaps(late),
+            _LateMaps(late, image, self.network.input_side if self.edges else None),
             names=supports.names,
             scores=dict(zip(supports.names, scores.tolist(), strict=True)),
             present=dict(zip(supports.names, present.tolist(), strict=True)),

@@ -234,15 +234,27 @@ def of_a_graph(asked: Asked, run: Callable[[NDArray[np.uint8]], Any]) -> Answer:
     image = read_image(asked.photo)
     side = asked.model.network.input_side
     resized = PIL.Image.fromarray(image).resize((side, side), PIL.Image.Resampling.BILINEAR)
-    _, present, foreground, _ = run(np.array(resized)[None])
-    rows, columns = (
-        np.maximum(0, 1 - np.abs(np.linspace(0, few - 1, many)[:, None] - np.arange(few)))
-        for few, many in zip(foreground.shape[2:], image.shape[:2], strict=True)
+    _, present, _, _, small, added = (answer[0] for answer in run(np.array(resized)[None]))
+    maps = between(
+        small, *(np.linspace(0, few - 1, many) for few, many in zip(small.shape[1:], image.shape, strict=False))
     )
-    maps = rows @ foreground[0] @ columns.T
-    shown = np.where(present[0][:, None, None], maps, -1)
+    last = added.shape[-1] - 1
+    grid = [((np.arange(many) + 0.5) * (last + 1) / many - 0.5).clip(0, last) for many in image.shape[:2]]
+    *colours, rest = np.moveaxis(between(added, *grid), 1, 0)
+    maps += sum(colour * image[..., channel] for channel, colour in enumerate(colours)) + rest
+    maps = maps.clip(0, 1)
+    shown = np.where(present[:, None, None], maps, -1)
     mask = np.where(shown.max(axis=0) >= 1 - maps.mean(axis=0), shown.argmax(axis=0) + 1, 0)
-    return dict(zip(asked.supports.names, present[0].tolist(), strict=True)), mask
+    return dict(zip(asked.supports.names, present.tolist(), strict=True)), mask
+
+
+def between(planes: NDArray[np.float32], rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
+    """(..., h, w) -> at these places between the points, bilinearly."""
+    down, across = (
+        np.maximum(0, 1 - np.abs(places[:, None] - np.arange(few)))
+        for places, few in zip((rows, columns), planes.shape[-2:], strict=True)
+    )
+    return down @ planes @ across.T
 
 
 def from_run_lengths(text: str, names: tuple[str, ...], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -16,14 +16,18 @@ from benchmarks.edges import boundary_f
 from fscs_sdk import FewShotSegmenter
 from fscs_sdk.demo import PHOTOS, SUPPORTS
 from fscs_sdk.folder import predict_folder
-from fscs_sdk.images import read_mask
+from fscs_sdk.images import read_mask, resize_image
 from fscs_sdk.model import edges
 from fscs_sdk.model.ifsl import Maps
 
 
 def follow(photo: Tensor, plane: Tensor) -> Tensor:
     """One map (h, w) at the photo's size, following its edges."""
-    return Maps((plane[None],), tuple(photo.shape[:2]), photo=photo).probabilities()[0][0]
+    return Maps((plane[None],), tuple(photo.shape[:2]), edges=of(photo)).probabilities()[0][0]
+
+
+def of(photo: Tensor, side: int = 288) -> edges.Edges:
+    return edges.Edges(photo, torch.from_numpy(resize_image(photo.numpy(), side)))
 
 
 def two_tone(height: int, width: int, column: int) -> Tensor:
@@ -69,48 +73,92 @@ def test_a_map_without_an_outline_stays_as_it_is() -> None:
     assert torch.equal(follow(photo, plane), Maps((plane[None],), (300, 400)).probabilities()[0][0])
 
 
-def test_pieces_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pieces", [(64, 100), (7, 33)])
+def test_pieces_change_nothing(pieces: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     photo = two_tone(700, 900, 500)
-    monkeypatch.setattr(edges, "TILE_COLUMNS", 900)
+    monkeypatch.setattr(edges, "PIECE_ROWS", 700)
+    monkeypatch.setattr(edges, "PIECE_COLUMNS", 900)
     whole = follow(photo, blurred_step(72, 0.5))
-    monkeypatch.setattr(edges, "TILE_COLUMNS", 100)
-    pieces = follow(photo, blurred_step(72, 0.5))
-    assert (whole - pieces).abs().max() <= 2 * edges.UNCHANGED
+    monkeypatch.setattr(edges, "PIECE_ROWS", pieces[0])
+    monkeypatch.setattr(edges, "PIECE_COLUMNS", pieces[1])
+    torch.testing.assert_close(follow(photo, blurred_step(72, 0.5)), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(60, 1000), (700, 431)])
+@pytest.mark.parametrize("side", [272, 289])
+def test_what_a_cpu_leaves_out_adds_nothing(size: tuple[int, int], side: int) -> None:
+    """All pieces in full, as devices compute them, give what a CPU makes of those that something is added to."""
+    generator = torch.Generator().manual_seed(side)
+    photo = torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=generator)
+    photo[:, : size[1] // 3] //= 4
+    planes = torch.zeros(3, 30, 50)
+    planes[0, 5:25, 8:17], planes[1, 20:, 40:], planes[2] = 1, 0.9, 0.3
+    plain = Maps((planes,), size).probabilities()[0]
+    addition = of(photo, side).fit([planes])
+    down, across = (edges.Axis.of(length, side, photo.device).weights for length in size)
+    levels = photo.permute(2, 0, 1).float()
+    expected = torch.stack(
+        [
+            edges.follow(plane, levels, own, down, across)
+            for plane, own in zip(plain, addition.coefficients, strict=True)
+        ]
+    )
+    found = Maps((planes,), size, edges=of(photo, side)).probabilities()[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (found[0] - plain[0]).abs().max() > 0.05
+    assert torch.equal(found[2], plain[2])
+
+
+def test_the_grid_lies_on_the_photo() -> None:
+    """A colour's step is at the same place on the grid, in the photo and in the map."""
+    for side in (272, 287, 384):
+        view = two_tone(side, side, side // 2)
+        colours, ramp = edges.grid_colours(view), torch.linspace(0, 1, 33).expand(33, 33)
+        assert colours.shape == (3, -(-side // 4), -(-side // 4))
+        on_grid = edges.on_grid(ramp, side)
+        places = edges.Axis.of(side, side, view.device).weights @ on_grid[0]
+        torch.testing.assert_close(places[4:-4], torch.linspace(0, 1, side)[4:-4], atol=2e-3, rtol=0)
+        border = int((colours[0, 0] > 0.4).float().argmax())
+        assert abs(4 * border - side // 2) <= 4
+    torch.testing.assert_close(edges.grid_colours(view)[:, 0, 0], torch.full((3,), 40 / 255))
 
 
 def test_windows_fit_the_object() -> None:
-    thin, thick = torch.zeros(edges.GRID, edges.GRID), torch.zeros(edges.GRID, edges.GRID)
-    thin[:, 90:93] = 1
-    thick[40:150, 40:150] = 1
-    assert edges._radius(thin) == edges.SMALLEST
-    assert edges._radius(thick) == edges.LARGEST
-    assert edges._radius(torch.zeros(edges.GRID, edges.GRID)) == edges.SMALLEST
+    thin, thick = torch.zeros(72, 72), torch.zeros(72, 72)
+    thin[:, 34:36] = 1
+    thick[15:57, 15:57] = 1
+    assert edges.window_radius(thin) == edges.SMALLEST
+    assert edges.window_radius(thick) == edges.LARGEST
+    assert edges.window_radius(torch.zeros(72, 72)) == edges.SMALLEST
 
 
 def test_the_inverse_is_the_inverse() -> None:
     roots = torch.randn(50, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     matrices = roots @ roots.mT + 1e-2 * torch.eye(3)
-    torch.testing.assert_close(edges._inverse(matrices), torch.linalg.inv(matrices))
+    expected = torch.linalg.inv(matrices)
+    found = edges.inverses(*(matrices[:, i, j] for i in range(3) for j in range(i, 3)))
+    torch.testing.assert_close(found, torch.stack([expected[:, i, j] for i in range(3) for j in range(i, 3)]))
 
 
 @pytest.mark.parametrize("all_count", [True, False])
 def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest.MonkeyPatch, all_count: bool) -> None:
     """Eqs. 11 and 12 of the guided filter, one window at a time, weighted by how much the colours explain in it."""
     rng = np.random.default_rng(2)
-    photo = torch.from_numpy(rng.integers(0, 256, (edges.GRID, edges.GRID, 3), dtype=np.uint8))
-    values = torch.rand(edges.GRID, edges.GRID, generator=torch.Generator().manual_seed(3))
-    values = 0.4 * values + 0.6 * photo[..., 0] / 255
+    colours = torch.from_numpy(rng.random((3, 144, 144), dtype=np.float32))
+    values = torch.rand(144, 144, generator=torch.Generator().manual_seed(3))
+    values = 0.4 * values + 0.6 * colours[0]
     radius = 3
+    monkeypatch.setattr(edges, "LITTLE", -1)
+    monkeypatch.setattr(edges, "VISIBLE", 0)
     if all_count:
         monkeypatch.setattr(edges, "SOME", -2)
         monkeypatch.setattr(edges, "MUCH", -1)
     else:
         monkeypatch.setattr(edges, "SOME", 0.6)
         monkeypatch.setattr(edges, "MUCH", 0.9)
-    monkeypatch.setattr(edges, "_radius", lambda _: torch.tensor(radius))
-    slope = 255 * edges.Edges(photo, [values[None]])._coefficients[0]
-    colours = photo.permute(2, 0, 1).double() / 255
-    expected, weights = [], []
+    added = edges.Windows.of(colours, torch.tensor(radius)).explain(values)
+    colours = colours.double()
+    expected, offsets, weights = [], [], []
     for row in range(97, 104):
         for column in range(47, 54):  # the windows that hold (100, 50)
             window = (slice(row - radius, row + radius + 1), slice(column - radius, column + radius + 1))
@@ -123,8 +171,11 @@ def test_the_coefficients_are_those_of_the_paper_in_a_window(monkeypatch: pytest
             weight = 1.0 if all_count else float(((explained - 0.6) / 0.3).clamp(0, 1))
             weights.append(weight)
             expected.append(weight * a)
+            offsets.append(weight * (y.mean() - a @ x.mean(dim=1)))
     assert all_count or min(weights) < max(weights) < 1
-    torch.testing.assert_close(slope[:3, 100, 50].double(), torch.stack(expected).mean(dim=0), atol=1e-3, rtol=1e-3)
+    slope, offset = torch.stack(expected).mean(dim=0), torch.stack(offsets).mean() - np.mean(weights) * values[100, 50]
+    torch.testing.assert_close(255 * added[:3, 100, 50].double(), slope, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(added[3, 100, 50].double(), offset, atol=1e-3, rtol=1e-3)
 
 
 def test_a_map_that_the_colours_do_not_explain_stays_as_it_is() -> None:
@@ -147,8 +198,8 @@ def test_any_size_gives_probabilities(height: int, width: int, rows: int, column
 
 
 def test_a_model_that_is_told_to_follows_edges_and_its_presence_stays() -> None:
-    plain = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32")
-    following = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32", edges=True)
+    plain = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32", edges=False)
+    following = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32")
     supports = plain.encode(SUPPORTS)
     before, after = (model.predict(PHOTOS / "cat_query.jpg", supports) for model in (plain, following))
     assert after.scores == before.scores
@@ -161,7 +212,7 @@ def test_a_model_that_is_told_to_follows_edges_and_its_presence_stays() -> None:
 
 
 def test_one_photo_a_list_and_a_folder_follow_the_same_edges(tmp_path: Path) -> None:
-    model = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32", edges=True)
+    model = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32")
     supports = model.encode(SUPPORTS)
     photos = [PHOTOS / "cat_query.jpg", PHOTOS / "person_query.jpg"]
     alone = [model.predict(photo, supports) for photo in photos]
@@ -181,15 +232,16 @@ def test_one_photo_a_list_and_a_folder_follow_the_same_edges(tmp_path: Path) -> 
 def test_a_map_does_not_depend_on_the_other_classes() -> None:
     photo = torch.randint(0, 256, (200, 310, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     planes = torch.rand(7, 40, 40, generator=torch.Generator().manual_seed(6))
-    together = Maps((planes,), (200, 310), photo=photo).probabilities()[0]
+    together = Maps((planes,), (200, 310), edges=of(photo)).probabilities()[0]
     for plane, found in zip(planes, together, strict=True):
         assert torch.equal(follow(photo, plane), found)
 
 
 def test_nobody_waits_for_a_device() -> None:
     """Where values cannot be read at all, nothing asks for one."""
-    photo, planes = torch.zeros(200, 700, 3, dtype=torch.uint8, device="meta"), torch.zeros(3, 40, 40, device="meta")
-    found = Maps((planes,), (200, 700), photo=photo)
+    photo, view = (torch.zeros(*size, 3, dtype=torch.uint8, device="meta") for size in ((200, 700), (288, 288)))
+    planes = torch.zeros(3, 40, 40, device="meta")
+    found = Maps((planes,), (200, 700), edges=edges.Edges(photo, view))
     foreground, background = found.probabilities()
     assert foreground.shape == (3, 200, 700)
     assert background.shape == found.mask(torch.ones(3, dtype=torch.bool, device="meta")).shape == (200, 700)

@@ -29,24 +29,26 @@ CLOSE = 1e-4
 QUERIES = ("cat_query.jpg", "person_query.jpg", "coffee.jpg", "dog.jpg", "cat_query_closeup.jpg")
 
 
-def answers_at_side(model, supports, images):
-    """What the SDK says of photos at the network's side: scores, presence, maps as the network makes them, masks."""
-    predictions = [model.predict(image, supports) for image in images]
-    grids = [model.infer(model.encode_query(image), supports).maps.foreground[0].numpy() for image in images]
-    scores = np.array([list(prediction.scores.values()) for prediction in predictions])
-    present = np.array([list(prediction.present.values()) for prediction in predictions])
-    return scores, present, np.stack(grids), np.stack([prediction.mask for prediction in predictions]), predictions
-
-
 def check(outputs, model, supports, images):
-    scores, present, foreground, mask = (np.asarray(output) for output in outputs)
-    expected = answers_at_side(model, supports, images)
-    np.testing.assert_allclose(scores, expected[0], rtol=0, atol=CLOSE)
-    np.testing.assert_allclose(foreground, expected[2], rtol=0, atol=CLOSE)
-    assert (present == expected[1]).all()
-    for ours, theirs, prediction in zip(mask, expected[3], expected[4], strict=True):
+    """Compare a graph's answers with what the SDK says of photos at the network's side."""
+    scores, present, foreground, mask, *rest = (np.asarray(output) for output in outputs)
+    predictions = [model.predict(image, supports) for image in images]
+    maps = [model.infer(model.encode_query(image), supports).maps for image in images]
+    np.testing.assert_allclose(scores, [list(one.scores.values()) for one in predictions], rtol=0, atol=CLOSE)
+    np.testing.assert_array_equal(present, [list(one.present.values()) for one in predictions])
+    small = np.stack([one.foreground[0].numpy() for one in maps])
+    if model.edges:
+        np.testing.assert_allclose(foreground, [one.foreground for one in predictions], rtol=0, atol=CLOSE)
+        np.testing.assert_allclose(rest[0], small, rtol=0, atol=CLOSE)
+        added = np.stack([one.edges.fit(one.foreground).coefficients.numpy() for one in maps])
+        levels = np.array([255, 255, 255, 1])[:, None, None]  # what coefficients are multiplied by, at most
+        np.testing.assert_allclose(rest[1] * levels, added * levels, rtol=1e-4, atol=10 * CLOSE)
+    else:
+        assert not rest
+        np.testing.assert_allclose(foreground, small, rtol=0, atol=CLOSE)
+    for ours, prediction in zip(mask, predictions, strict=True):
         decided = margin(prediction) > CLOSE
-        assert (ours == theirs)[decided].all()
+        assert (ours == prediction.mask)[decided].all()
         assert decided.mean() > 0.99
 
 
@@ -146,7 +148,9 @@ def test_the_file_says_what_is_needed_to_use_it(exported, model32):
     assert about["side"] == model32.network.input_side
     assert about["model"] == model32.identity
     assert [value.name for value in runtime.get_inputs()] == ["photos"]
-    assert [value.name for value in runtime.get_outputs()] == ["scores", "present", "foreground", "mask"]
+    names = ["scores", "present", "foreground", "mask", "maps", "edges"]
+    assert [value.name for value in runtime.get_outputs()] == names
+    assert about["edges"] == about["side"] / runtime.get_outputs()[-1].shape[-1]
     assert runtime.get_inputs()[0].type == "tensor(uint8)"
     assert runtime.get_inputs()[0].shape[1:] == [about["side"], about["side"], 3]
 
@@ -170,6 +174,16 @@ def test_a_program_of_torch_answers_as_the_sdk_calibrated(model32, tmp_path):
     assert json.loads(files["fscs.json"]) == metadata(model32, supports)
     images = [at_side(name, model32.network.input_side) for name in QUERIES[:3]]
     check(program(torch.from_numpy(np.stack(images))), model32, supports, images)
+
+
+def test_without_edges_a_graph_gives_the_papers_maps(tmp_path):
+    model = FewShotSegmenter.from_pretrained(device="cpu", dtype="float32", edges=False)
+    supports = model.encode({"cat": [PHOTOS / "cat_support.jpg", PHOTOS / "cat_support_mask.png"]})
+    with quiet():
+        export(model, supports, tmp_path / "cat.pt2")
+    assert json.loads(metadata(model, supports)["edges"]) == 0
+    images = [at_side(name, model.network.input_side) for name in QUERIES[:2]]
+    check(torch.export.load(tmp_path / "cat.pt2").module()(torch.from_numpy(np.stack(images))), model, supports, images)
 
 
 def random_model(backbone, side=272):
@@ -227,9 +241,6 @@ def test_what_cannot_be_exported_is_said(model32, tmp_path):
     other = FewShotSegmenter(model32.network, name="x", device="cpu", protocol="authors")
     with pytest.raises(ValueError, match="protocol"):
         export(other, supports, tmp_path / "x.onnx")
-    edgy = FewShotSegmenter(model32.network, name="x", device="cpu", edges=True)
-    with pytest.raises(ValueError, match="load the model with edges=False"):
-        export(edgy, supports, tmp_path / "x.onnx")
     tiles = dataclasses.replace(calibrated(supports), scales=("tiles",))
     with pytest.raises(ValueError, match="'cat' is looked for in tiles; encode with scales='whole'"):
         export(model32, tiles, tmp_path / "x.onnx")

@@ -56,7 +56,7 @@ def command_line(workspace: Workspace, model: Mapping[str, str], formats: Iterab
     """
     words = ["fscs", "predict", str(workspace.root / "queries"), "--supports", str(workspace.encoded)]
     words += ["--out", str(workspace.root / "results"), "--formats", ",".join(formats)]
-    words += ["--edges"] if workspace.settings().edges else []
+    words += [] if workspace.settings().edges else ["--no-edges"]
     for option, value in model.items():
         words += [f"--{option}", value]
     if sys.platform == "win32":
@@ -68,7 +68,7 @@ def python_script(workspace: Workspace, model: Mapping[str, str]) -> str:
     """The same in ten lines of Python."""
     words = [repr(model["model"])] if "model" in model else []
     words += [f"{option}={value!r}" for option, value in model.items() if option != "model"]
-    words += ["edges=True"] if workspace.settings().edges else []
+    words += [] if workspace.settings().edges else ["edges=False"]
     return f"""from pathlib import Path
 from fscs_sdk import FewShotSegmenter, SupportSet
 

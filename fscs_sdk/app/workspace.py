@@ -101,7 +101,7 @@ class Settings:
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
     calibrate: bool = True
-    edges: bool = False
+    edges: bool = True
     confirmed: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
 

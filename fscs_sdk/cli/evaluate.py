@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     help="Training-free ones on the first model's backbone.  [default: where there are trn lists]",
 )
 @click.option("--protocol", type=click.Choice(["paper", "authors"]), default="paper", show_default=True)
-@click.option("--edges", is_flag=True, help="Masks that follow the photo's edges; the paper's do not.")
+@click.option("--edges", is_flag=True, help="Let masks follow the photo's edges.  [default: the paper's masks]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--dtype", default="float32", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 from fscs_sdk.cli.options import (
     SupportOptions,
     check_folder_of,
+    edges_option,
     load_segmenter,
     load_supports,
     misuse,
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 @support_options
 @model_option
 @protocol_option
+@edges_option
 def export(
     supports: Path,
     out: Path,
     asked: SupportOptions,
     model: str,
     protocol: "ProtocolName | None",
+    edges: bool,
 ) -> None:
     """Write a model with its supports as one file for ONNX Runtime and others (.onnx), or for torch.export.load (.pt2).
 
@@ -45,7 +48,7 @@ def export(
     if out.suffix not in (".onnx", ".pt2"):
         raise click.UsageError(f"'{out}' must end in .onnx or .pt2")
     check_folder_of(out)
-    segmenter = load_segmenter(model, "cpu", "float32", protocol)
+    segmenter = load_segmenter(model, "cpu", "float32", protocol, edges=edges)
     if asked.scales == "tiles":
         raise click.UsageError("a graph takes photos whole; leave out --scales tiles")
     encoded = load_supports(segmenter, supports, replace(asked, scales="whole"))

@@ -47,7 +47,12 @@ protocol_option = click.option(
     type=click.Choice(PROTOCOLS),
     help="Decide as in the paper, or as the authors' program does.  [default: what the model was trained for]",
 )
-edges_option = click.option("--edges", is_flag=True, help="Let masks follow the photo's edges; the paper's do not.")
+edges_option = click.option(
+    "--edges/--no-edges",
+    default=True,
+    show_default=True,
+    help="Masks that follow the photo's edges; the paper's do not.",
+)
 
 
 def _parse_classes(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,7 +175,7 @@ def misuse(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]
 
 
 def load_segmenter(
-    model: str, device: str, dtype: str, protocol: "ProtocolName | None" = None, *, edges: bool = False
+    model: str, device: str, dtype: str, protocol: "ProtocolName | None" = None, *, edges: bool = True
 ) -> "FewShotSegmenter":
     """The model of ``--model``, ``--device``, ``--dtype``, ``--protocol`` and ``--edges``.
 

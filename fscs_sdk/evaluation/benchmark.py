@@ -333,7 +333,12 @@ def _baselines(
 
 def _with(segmenter: FewShotSegmenter, network: FewShotNetwork) -> FewShotSegmenter:
     return FewShotSegmenter(
-        network, name="baseline", device=segmenter.device, dtype=_dtype(segmenter), protocol=segmenter.protocol
+        network,
+        name="baseline",
+        device=segmenter.device,
+        dtype=_dtype(segmenter),
+        protocol=segmenter.protocol,
+        edges=False,
     )
 
 

@@ -64,9 +64,11 @@ class DetectionFunction:
         return found
 
 
-def create(supports: str, *, model: str = "asnet-mini", device: str = "auto", answers: Answers = "masks") -> Any:
+def create(
+    supports: str, *, model: str = "asnet-mini", device: str = "auto", answers: Answers = "masks", edges: bool = True
+) -> Any:
     """What ``cvat-cli`` calls with its ``-p`` parameters; ``supports`` is a file of ``fscs encode``."""
-    segmenter = FewShotSegmenter.from_pretrained(model, device=device)
+    segmenter = FewShotSegmenter.from_pretrained(model, device=device, edges=edges)
     return DetectionFunction(segmenter, SupportSet.load(supports), answers=answers)
 
 

@@ -31,17 +31,18 @@ class Predictor:
         model: str = "asnet-mini",
         device: str = "auto",
         dtype: str = "auto",
+        edges: bool = True,
     ) -> None:
         """Load the model, on the actor that makes this.
 
         Args:
             supports: encoded by this model, or a file of ``fscs encode`` that every machine can read.
-            model, device, dtype: as for :meth:`fscs_sdk.FewShotSegmenter.from_pretrained`.
+            model, device, dtype, edges: as for :meth:`fscs_sdk.FewShotSegmenter.from_pretrained`.
 
         Raises:
             ValueError, OSError: the model or the supports cannot be used.
         """
-        self._model = FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype)
+        self._model = FewShotSegmenter.from_pretrained(model, device=device, dtype=dtype, edges=edges)
         self._supports = supports if isinstance(supports, SupportSet) else SupportSet.load(supports)
         self._model.check(self._supports)
 

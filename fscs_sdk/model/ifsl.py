@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fscs_sdk.model.edges import TILE_ROWS, Edges
+from fscs_sdk.model.edges import Addition, Edges
 
 ProtocolName = Literal["paper", "authors"]
 """``paper``: the K logit maps of a class are averaged, then softmax (section 5.1); the background is the mean of
@@ -68,8 +68,7 @@ class Maps:
             photo's size: 1 - the mean of all classes (eq. 3), or, with ``present``, 1 - the largest of those.
         present: bool (N,), see ``background``.
         logarithms: whether they are interpolated as logarithms.
-        photo: uint8 (H, W, 3) on the maps' device, whose edges the foreground follows (:mod:`~.edges`); None: none, as
-            in the paper.
+        edges: of the photo, which the foreground follows (:mod:`~.edges`); None: none, as in the paper.
     """
 
     foreground: tuple[Tensor, ...]
@@ -77,17 +76,17 @@ class Maps:
     background: Tensor | None = None
     present: Tensor | None = None
     logarithms: bool = False
-    photo: Tensor | None = None
+    edges: Edges | None = None
 
-    def _rows(self, first: int, last: int, edges: Edges | None) -> tuple[Tensor, Tensor]:
+    def _rows(self, first: int, last: int, addition: Addition | None) -> tuple[Tensor, Tensor]:
         """Rows ``first`` to ``last`` - 1 at the photo's size, as what is interpolated: (N, rows, W) and (rows, W)."""
         blocks = [_resize_rows(block, self.size, first, last) for block in self.foreground]
         foreground = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         if self.background is not None:
             return foreground, _resize_rows(self.background[None], self.size, first, last)[0]
         foreground.clamp_(0, 1)
-        if edges is not None:
-            edges.follow(foreground, first)
+        if addition is not None:
+            addition.to(foreground, first)
         if self.present is not None:
             return foreground, _background_of_present(foreground, self.present)
         return foreground, 1 - foreground.mean(dim=0)
@@ -96,15 +95,12 @@ class Maps:
         """All rows, so many at a time that they need little memory: which they are, foreground (N, rows, W) and
         background (rows, W)."""
         height, width = self.size
-        if self.photo is None:
-            edges = None
-            elements = ELEMENTS_AT_ONCE.get(self.foreground[0].device.type, MOST_ELEMENTS_AT_ONCE)
-            step = max(1, elements // (sum(len(block) for block in self.foreground) * width))
-        else:
-            edges, step = Edges(self.photo, self.foreground), TILE_ROWS
+        elements = ELEMENTS_AT_ONCE.get(self.foreground[0].device.type, MOST_ELEMENTS_AT_ONCE)
+        step = max(1, elements // (sum(len(block) for block in self.foreground) * width))
+        addition = None if self.edges is None else self.edges.fit(self.foreground)
         for first in range(0, height, step):
             last = min(first + step, height)
-            yield slice(first, last), *self._rows(first, last, edges)
+            yield slice(first, last), *self._rows(first, last, addition)
 
     def probabilities(self) -> tuple[Tensor, Tensor]:
         """Foreground float32 (N, H, W) and background (H, W) in [0, 1]."""
@@ -172,7 +168,7 @@ def infer(
     *,
     protocol: ProtocolName = "paper",
     calibration: Calibration | None = None,
-    photo: Tensor | None = None,
+    edges: Edges | None = None,
 ) -> Inference:
     """Answer one query from its shots' logits.
 
@@ -183,23 +179,35 @@ def infer(
         thresholds: (N,) delta of eq. 2 for each class, in [0, 1].
         calibration: of the N classes; eq. 3 is then a mean over the classes that are present, so that one that is
             absent changes nothing for the others.
-        photo: uint8 (H, W, 3), whose edges the maps follow before eqs. 3 and 5; presence (eq. 2) is asked before. Not
-            by the authors' protocol.
+        edges: which the maps follow before eqs. 3 and 5; presence (eq. 2) is asked before. Not by the authors'
+            protocol.
 
     Raises:
         ValueError: a calibration with the authors' protocol, which decides shot by shot.
     """
-    if calibration is not None:
-        if protocol != "paper":
-            raise ValueError("calibrated supports are answered by the protocol 'paper' alone, not by 'authors'")
-        maps, scores = _calibrated_maps(shot_logits, size, calibration)
-        maps = replace(maps, present=scores >= thresholds)
-    else:
-        maps, scores = (_paper_maps if protocol == "paper" else _authors_maps)(shot_logits, size)
+    maps, scores, present = decide(shot_logits, size, thresholds, protocol=protocol, calibration=calibration)
     if protocol == "paper":
-        maps = replace(maps, photo=photo)
-    present = scores >= thresholds
+        maps = replace(maps, edges=edges)
     return Inference(maps, scores, present, maps.mask(present))
+
+
+def decide(
+    shot_logits: Sequence[Tensor],
+    size: tuple[int, int],
+    thresholds: Tensor,
+    *,
+    protocol: ProtocolName = "paper",
+    calibration: Calibration | None = None,
+) -> tuple[Maps, Tensor, Tensor]:
+    """The first part of :func:`infer`: maps that follow no edges, scores and presences."""
+    if calibration is None:
+        maps, scores = (_paper_maps if protocol == "paper" else _authors_maps)(shot_logits, size)
+        return maps, scores, scores >= thresholds
+    if protocol != "paper":
+        raise ValueError("calibrated supports are answered by the protocol 'paper' alone, not by 'authors'")
+    maps, scores = _calibrated_maps(shot_logits, size, calibration)
+    present = scores >= thresholds
+    return replace(maps, present=present), scores, present
 
 
 def merge(

@@ -154,7 +154,7 @@ class Measurements:
         baselines = method == WITH_BASELINES and settings in THEIR_QUESTIONS
         settings = dataclasses.replace(settings, episodes=self.episodes)
         dataset = BENCHMARK.open(self.data, None)
-        segmenters = {method: FewShotSegmenter.from_pretrained(head, dtype=self.dtype)}
+        segmenters = {method: FewShotSegmenter.from_pretrained(head, dtype=self.dtype, edges=False)}
         folds = (fold,)
         recorded = benchmark.describe(
             segmenters, dataset, settings, benchmark="voc-animals", folds=folds, baselines=baselines
