@@ -55,8 +55,8 @@ def export(model: "FewShotSegmenter", supports: SupportSet, path: str | os.PathL
     - ``mask`` (B, side, side), uint8, or int32 above 255 classes: eq. 5 at the network's side;
     - ``maps`` float32 (B, N, h, w) in [0, 1]: the classes' maps as the network makes them, which are brought to a
       photo's size bilinearly, corners aligned;
-    - ``edges`` float32 (B, N, 4, G, G): what is added to those at a photo's size, so that they follow its edges: of every
-      position of a grid what its red, green and blue, 0 to 255, are multiplied by, and a number for their sum.
+    - ``edges`` float32 (B, N, 4, G, G): what is added to those at a photo's size, so that they follow its edges: of
+      every position of a grid what its red, green and blue, 0 to 255, are multiplied by, and a number for their sum.
 
     Of a model with ``edges=False`` the last two are left out, and ``foreground`` is what ``maps`` is here.
 
@@ -116,8 +116,8 @@ def metadata(model: "FewShotSegmenter", supports: SupportSet) -> dict[str, str]:
     ``names`` of the classes, in the order of the outputs; ``thresholds`` of presence by name; ``side`` in pixels;
     ``resize``, how photos are brought there; ``background``, what ``foreground`` at a photo's size is compared with to
     make a mask: ``1 - mean`` over all classes or, calibrated, ``1 - mean of present`` ones, and 1 where none is (a tie
-    is the class's); ``edges``, how many pixels of the network's side there are to a position of the output ``edges``, or
-    0 where maps follow none; ``model``; ``fscs_sdk``, the version that exported it.
+    is the class's); ``edges``, how many pixels of the network's side there are to a position of the output ``edges``,
+    or 0 where maps follow none; ``model``; ``fscs_sdk``, the version that exported it.
     """
     about = {
         "names": list(supports.names),

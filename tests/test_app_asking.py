@@ -239,26 +239,28 @@ def test_a_bad_example_is_named_and_calibration_can_be_turned_off(server, client
     assert [shot["name"] for shot in plain["classes"][0]["shots"] if shot["suspect"]] == ["copy.png"]
 
 
-def test_areas_follow_the_photos_edges_where_that_is_chosen(server, client, model):
+def test_areas_follow_the_photos_edges_unless_that_is_chosen_otherwise(server, client, model):
     set_shot(client, upload(client, SUPPORTS["cat"][0]), "cat", demo_mask("cat"))
     upload(client, PHOTOS / "cat_query.jpg")
-    client.patch("/api/settings", json={"calibrate": False, "edges": True}).raise_for_status()
+    client.patch("/api/settings", json={"calibrate": False}).raise_for_status()
     answers = {photo["name"]: photo["answer"] for photo in server.settled(client)["photos"]}
-    edgy = copy.copy(model)
-    edgy.edges = True
-    supports = edgy.encode({"cat": SUPPORTS["cat"]})
+    paper = copy.copy(model)
+    paper.edges = False
+    supports = model.encode({"cat": SUPPORTS["cat"]})
     found = np.array(Image.open(server.root / "answers" / "cat_query.jpg.mask.png"))
-    assert np.array_equal(found, edgy.predict(PHOTOS / "cat_query.jpg", supports).mask)
-    assert not np.array_equal(found, model.predict(PHOTOS / "cat_query.jpg", supports).mask)
+    assert np.array_equal(found, model.predict(PHOTOS / "cat_query.jpg", supports).mask)
+    assert not np.array_equal(found, paper.predict(PHOTOS / "cat_query.jpg", supports).mask)
     commands = client.get("/take/commands").json()
-    assert "--edges" in commands["shell"].split()
-    assert "edges=True" in commands["python"]
+    assert "edges" not in commands["shell"] + commands["python"]
 
     client.patch("/api/settings", json={"edges": False}).raise_for_status()
     plain = {photo["name"]: photo["answer"] for photo in server.settled(client)["photos"]}
     assert plain["cat_query.jpg"]["scores"] == answers["cat_query.jpg"]["scores"]
     found = np.array(Image.open(server.root / "answers" / "cat_query.jpg.mask.png"))
-    assert np.array_equal(found, model.predict(PHOTOS / "cat_query.jpg", supports).mask)
+    assert np.array_equal(found, paper.predict(PHOTOS / "cat_query.jpg", supports).mask)
+    commands = client.get("/take/commands").json()
+    assert "--no-edges" in commands["shell"].split()
+    assert "edges=False" in commands["python"]
 
 
 def wait_for(client, holds, seconds=30):

@@ -198,10 +198,10 @@ def test_from_photos_to_the_exported_command(open_page, server, tmp_path, capsys
     assert found["state"] != before
     assert [photo["name"] for photo in found["negatives"]] == ["dog.jpg"]
 
-    page.get_by_label("Areas follow the photo's edges").check()
+    page.get_by_label("Areas follow the photo's edges").uncheck()
     with server.client() as client:
         end = time.monotonic() + 60
-        while not found["state"].endswith("-edges") and time.monotonic() < end:
+        while found["state"].endswith("-edges") and time.monotonic() < end:
             found = server.settled(client)
     answered(page, 8)
 

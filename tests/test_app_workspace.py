@@ -252,6 +252,14 @@ def test_damaged_settings_are_those_of_the_start(workspace, text):
     assert workspace.settings() == Settings()
 
 
+def test_what_was_chosen_before_areas_followed_edges_stays(workspace):
+    assert workspace.settings().edges
+    for text, edges in (('"edges": true, ', True), ('"edges": false, ', False), ("", False)):
+        chosen = f'{{"thresholds": {{}}, "calibrate": true, {text}"confirmed": {{}}}}'
+        (workspace.root / "settings.json").write_text(chosen)
+        assert workspace.settings().edges == edges
+
+
 def test_the_state_changes_with_what_answers_depend_on(workspace):
     seen = {workspace.state()}
     added = workspace.add("rex.jpg", jpeg(1))
@@ -262,7 +270,7 @@ def test_the_state_changes_with_what_answers_depend_on(workspace):
         lambda: workspace.set_negative(workspace.add("b.jpg", jpeg(2)), True),
         lambda: workspace.change_settings(thresholds={"dog": 0.3}),
         lambda: workspace.change_settings(calibrate=False),
-        lambda: workspace.change_settings(edges=True),
+        lambda: workspace.change_settings(edges=False),
         lambda: workspace.rename_class("dog", "cat"),
     ):
         change()

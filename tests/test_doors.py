@@ -235,9 +235,8 @@ def of_a_graph(asked: Asked, run: Callable[[NDArray[np.uint8]], Any]) -> Answer:
     side = asked.model.network.input_side
     resized = PIL.Image.fromarray(image).resize((side, side), PIL.Image.Resampling.BILINEAR)
     _, present, _, _, small, added = (answer[0] for answer in run(np.array(resized)[None]))
-    maps = between(
-        small, *(np.linspace(0, few - 1, many) for few, many in zip(small.shape[1:], image.shape, strict=False))
-    )
+    corners = [np.linspace(0, few - 1, many) for few, many in zip(small.shape[1:], image.shape[:2], strict=True)]
+    maps = between(small, *corners)
     last = added.shape[-1] - 1
     grid = [((np.arange(many) + 0.5) * (last + 1) / many - 0.5).clip(0, last) for many in image.shape[:2]]
     *colours, rest = np.moveaxis(between(added, *grid), 1, 0)

@@ -51,7 +51,7 @@ edges_option = click.option(
     "--edges/--no-edges",
     default=True,
     show_default=True,
-    help="Masks that follow the photo's edges; the paper's do not.",
+    help="Let masks follow the photo's edges.",
 )
 
 

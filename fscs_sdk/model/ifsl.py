@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fscs_sdk.model.edges import Addition, Edges
+from fscs_sdk.model.edges import PIECE_ROWS, Addition, Edges
 
 ProtocolName = Literal["paper", "authors"]
 """``paper``: the K logit maps of a class are averaged, then softmax (section 5.1); the background is the mean of
@@ -98,6 +98,8 @@ class Maps:
         elements = ELEMENTS_AT_ONCE.get(self.foreground[0].device.type, MOST_ELEMENTS_AT_ONCE)
         step = max(1, elements // (sum(len(block) for block in self.foreground) * width))
         addition = None if self.edges is None else self.edges.fit(self.foreground)
+        if addition is not None:
+            step = max(step, PIECE_ROWS)
         for first in range(0, height, step):
             last = min(first + step, height)
             yield slice(first, last), *self._rows(first, last, addition)
