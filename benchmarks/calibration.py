@@ -43,6 +43,8 @@ Rule = Callable[[Episode, Sequence[str]], SupportSet]
 #: Queries that are asked of one set of supports: half of them with the class where there are so many.
 QUERIES = 8
 BINS = 10
+#: Masks of maps as the network gives them, and of maps that follow the photo's edges.
+MASKS = ("mIoU", "mIoU with edges")
 
 
 class Measuring:
@@ -267,7 +269,7 @@ def compare_rules(
         episode = Episode("", 0, classes, supports)
         both = {kind: rule(episode, given) for kind, rule in rules.items()}
         table = by_fold.setdefault(
-            fold, {f"{kind} {what}": [] for kind in both for what in ("asked", "exact", "overlap", "in tiles")}
+            fold, {f"{kind} {what}": [] for kind in both for what in ("asked", "exact", *MASKS, "in tiles")}
         )
         for kind, encoded in both.items():
             names = [measuring.dataset.names[number] for number in classes]
@@ -275,29 +277,35 @@ def compare_rules(
                 n for n, scale in zip(names, encoded.scales, strict=False) if scale == "tiles"
             ]
         for photo, (kind, encoded) in itertools.product(queries, both.items()):
-            answer = measuring.model.infer(measuring.photos.query_of(photo, encoded), encoded)
+            query = measuring.photos.query_of(photo, encoded)
+            answer = measuring.model.infer(query, encoded)
             target, there = episode_target(measuring.photos.labels(photo), classes, "paper")
-            present, mask = answer.present.numpy(), answer.mask.numpy()
+            present = answer.present.numpy()
+            masks = [replace(answer.maps, edges=one).mask(answer.present).numpy() for one in (None, query.edges)]
             table[f"{kind} asked"] += zip(answer.scores.tolist(), there.tolist(), present.tolist(), strict=True)
             table[f"{kind} exact"].append(bool((present == there).all()))
-            for way, number in enumerate(classes, start=1):
+            for (way, number), (drawn, mask) in itertools.product(
+                enumerate(classes, start=1), zip(MASKS, masks, strict=True)
+            ):
                 counted = target != IGNORED
                 ours, theirs = (mask == way) & counted, (target == way) & counted
-                table[f"{kind} overlap"].append((number, (ours & theirs).sum(), (ours | theirs).sum()))
+                table[f"{kind} {drawn}"].append((number, (ours & theirs).sum(), (ours | theirs).sum()))
     report: dict[str, Any] = {"shots": shots, "negatives": negatives, "ways": ways, "sets of a fold": sets}
     for kind in rules:
         asked = np.array([one for table in by_fold.values() for one in table[f"{kind} asked"]], dtype=float)
         report[kind] = {
             "presence right, %": _mean(_right(table[f"{kind} asked"]) for table in by_fold.values()),
             "exact ratio, %": _mean(100 * float(np.mean(table[f"{kind} exact"])) for table in by_fold.values()),
-            "mIoU, %": _mean(_pooled(table[f"{kind} overlap"]) for table in by_fold.values()),
+            **{
+                f"{drawn}, %": _mean(_pooled(table[f"{kind} {drawn}"]) for table in by_fold.values()) for drawn in MASKS
+            },
             "expected calibration error, %": round(_error(asked), 1),
             "reliability": _reliability(asked),
             "by fold": {
                 ", ".join(measuring.dataset.folders_of(fold)): {
                     "presence right, %": round(_right(table[f"{kind} asked"]), 1),
                     "exact ratio, %": round(100 * float(np.mean(table[f"{kind} exact"])), 1),
-                    "mIoU, %": round(_pooled(table[f"{kind} overlap"]), 1),
+                    **{f"{drawn}, %": round(_pooled(table[f"{kind} {drawn}"]), 1) for drawn in MASKS},
                     "answers": len(table[f"{kind} asked"]),
                     "in tiles": table[f"{kind} in tiles"],
                 }
