@@ -3,7 +3,8 @@
 The same photos go through ``model.stream``, which writes nothing, and through ``predict_folder``, in turn: answers a
 second, and what share of the first the second keeps, with masks and overlays and with every format of results that is
 installed. ``--pixels 24`` writes the photos as JPEGs of so many megapixels first. ``--soak`` runs a folder of so many
-files, copies of the photos, and prints the process's memory at every tenth of them.
+files, copies of the photos, and prints the process's memory at every tenth of them. ``--draft``: what it would save and
+change if the decoder made JPEGs smaller by itself; ``--writers``: what each format takes of a photo, and its bytes.
 """
 
 import itertools
@@ -13,6 +14,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,55 @@ def _is_installed(writer: Format) -> bool:
     return True
 
 
+def writers(model: FewShotSegmenter, supports: SupportSet, files: list[Path]) -> Any:
+    """Processor time and bytes of each format, a photo; best of three. The maps are made once, and counted apart."""
+    spent: dict[str, list[float]] = defaultdict(list)
+    size: dict[str, list[int]] = defaultdict(list)
+    for file in files:
+        prediction = model.predict(file, supports)
+        begun = time.process_time()
+        size["maps"].append(prediction.foreground.nbytes)
+        spent["maps"].append(time.process_time() - begun)
+        for name in filter(lambda name: _is_installed(WRITERS[name]), WRITERS):
+            seconds = []
+            for _ in range(3):
+                begun = time.process_time()
+                data = WRITERS[name].encode(prediction, photo=file.name)
+                seconds.append(time.process_time() - begun)
+            spent[name].append(min(seconds))
+            size[name].append(sum(map(len, data.values())))
+    return {
+        name: {"ms": round(1000 * statistics.fmean(spent[name]), 1), "kilobytes": round(statistics.fmean(kept) / 1000)}
+        for name, kept in size.items()
+    }
+
+
+def draft(model: FewShotSegmenter, supports: SupportSet, files: list[Path]) -> Any:
+    """JPEGs decoded whole, and at the least of the sizes that the decoder can make which is twice the network's."""
+    side = 2 * model.network.input_side
+    spent: dict[str, float] = {"whole": 0, "scaled": 0}
+    same, largest = [], 0.0
+    for file in files:
+        answers = []
+        for way in spent:
+            begun = time.process_time()
+            with Image.open(file) as image:
+                if way == "scaled":
+                    image.draft("RGB", (side, side))
+                image.load()
+            spent[way] += time.process_time() - begun
+            answers.append(model.predict(image, supports))
+        whole, scaled = answers
+        same += [whole.present[name] == scaled.present[name] for name in whole.names]
+        largest = max(largest, *(abs(whole.scores[name] - scaled.scores[name]) for name in whole.names))
+    return {
+        **{f"{way}_ms": round(1000 * seconds / len(files), 1) for way, seconds in spent.items()},
+        "photos": len(files),
+        "same_presences": statistics.fmean(same),
+        "largest_score_difference": round(largest, 4),
+    }
+
+
 def soak(model: FewShotSegmenter, supports: SupportSet, folder: Path, photos: list[Path], count: int) -> Any:
     """Memory at every tenth of ``count`` photos."""
     for number, photo in enumerate(itertools.islice(itertools.cycle(photos), count)):
@@ -132,7 +183,11 @@ def soak(model: FewShotSegmenter, supports: SupportSet, folder: Path, photos: li
 @click.option("--pixels", "megapixels", type=float, help="Megapixels to enlarge them to.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--soak", "count", type=int, help="Instead, memory over so many files.")
-def main(photos: Path, limit: int, megapixels: float | None, rounds: int, count: int | None) -> None:
+@click.option("--draft", "instead", flag_value="draft", help="Instead, what decoding JPEGs smaller saves and changes.")
+@click.option("--writers", "instead", flag_value="writers", help="Instead, the time and bytes of each format.")
+def main(
+    photos: Path, limit: int, megapixels: float | None, rounds: int, count: int | None, instead: str | None
+) -> None:
     """Print what a folder's run costs beside the answers themselves."""
     model = FewShotSegmenter.from_pretrained(device="cpu")
     supports = model.encode(SUPPORTS)
@@ -143,6 +198,9 @@ def main(photos: Path, limit: int, megapixels: float | None, rounds: int, count:
         folder.mkdir()
         if count:
             report = soak(model, supports, folder, found, count)
+        elif instead:
+            look = {"draft": draft, "writers": writers}[instead]
+            report = look(model, supports, fill(folder, found, megapixels))
         else:
             report = compare(model, supports, folder, fill(folder, found, megapixels), rounds)
     click.echo(json.dumps(report, indent=2))

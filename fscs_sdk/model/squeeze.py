@@ -227,7 +227,7 @@ class AttentiveSqueeze(nn.Module):
                 windows = self.target.windows(*sides), self.key.windows(*sides)
                 squeezed = squeeze_for_inference(self, correlation, visible, windows, heads=ATTENTION_HEADS)
                 height, width = (self.target.output_side(side) for side in sides)
-                return squeezed.view(len(squeezed), height, width, *squeezed.shape[2:]).permute(0, 3, 1, 2, 4)
+                return squeezed.view(*squeezed.shape[:2], height, width, -1)
         target, key, value, shortcut = self._embed(correlation)
         keys, values = key.flatten(2, 3), value.flatten(2, 3)
         if isinstance(support_mask, dict):
@@ -280,17 +280,9 @@ def visible_keys(support_mask: Tensor, height: int, width: int, *, touched: bool
     """
     resized = F.interpolate(support_mask[:, None], (height, width), mode="bilinear", align_corners=True)
     visible = resized[:, 0].flatten(1) != 0
-    if not touched:
+    if not touched or (is_for_inference(visible) and bool(visible.any(dim=1).all())):
         return visible
-    rows, columns = (
-        _cells(count, side, support_mask) for count, side in zip((height, width), support_mask.shape[-2:], strict=True)
-    )
-    held = (rows @ support_mask @ columns.T).flatten(1) > 0
+    held = (
+        F.adaptive_max_pool2d(support_mask, (height, width)).flatten(1) > 0
+    )  # a cell takes each pixel that it touches
     return visible | (held & ~visible.any(dim=1, keepdim=True))
-
-
-def _cells(count: int, side: int, like: Tensor) -> Tensor:
-    """(count, side): 1 where a pixel lies, at least partly, in one of ``count`` cells of equal size."""
-    cell = torch.arange(count, device=like.device)[:, None]
-    pixel = torch.arange(side, device=like.device)
-    return ((pixel < (cell + 1) * side / count) & (pixel + 1 > cell * side / count)).to(like.dtype)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def runs_triton(device: torch.device) -> bool:
     return True
 
 
-# ---- A layer without gradients. Tensors of one pair, support positions first: (S, C, Q) ------------------------------
+# ---- A layer without gradients. Tensors of one pair, support positions in the middle: (C, S, Q) ----------------------
 
 
 class _Scratch(threading.local):
@@ -191,7 +192,7 @@ def squeeze_for_inference(
         windows: of the layer's targets and of its keys, over (h, w).
 
     Returns:
-        (P, S', C_out, Q) for the S' target positions.
+        (P, C_out, S', Q) for the S' target positions.
     """
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else layer.target.weight.dtype
     with torch.autocast("cpu", enabled=False):
@@ -210,25 +211,20 @@ def _squeeze_pair(
     heads: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """(C_in, h, w, Q) -> (S', C_out, Q)."""
+    """(C_in, h, w, Q) -> (C_out, S', Q)."""
     hidden = len(layer.target.weight)
     with _scratch.frame():
         around, key, value = _embed(layer, x, visible, windows, dtype)
-        context = _attend(around[:, :hidden], key, value, heads)
-        _normalize(context, layer.aggregate_norm).relu_()
-        attended = torch.empty(len(around), 2 * hidden, x.shape[-1], dtype=around.dtype, device="cpu")
-        _convolve_points(context, layer.aggregate.conv, dtype, attended)
-        _normalize(attended, layer.aggregate.norm).relu_()
+        context = _normalize(_attend(around[:hidden], key, value, heads), layer.aggregate_norm).relu_()
+        attended = _convolve_points(context, layer.aggregate.conv, dtype).to(context.dtype)
+        attended = _normalize(attended, layer.aggregate.norm).relu_()
         if layer.shortcut is None:
-            attended += x.flatten(1, 2).transpose(0, 1)
+            attended += x.flatten(1, 2)
         else:
-            attended += _normalize(around[:, hidden:], layer.shortcut.norm).relu_()
-    _normalize(attended, layer.attention_norm)  # eq. 13
-    with _scratch.frame():
-        wide = _scratch.take(len(attended), hidden, x.shape[-1], dtype=attended.dtype)
-        _convolve_points(attended, layer.feed_forward.conv, dtype, wide)
-        _normalize(wide, layer.feed_forward.norm).relu_()
-        _convolve_points(wide, layer.feed_forward_out, dtype, attended, add=True)
+            attended += _normalize(around[hidden:], layer.shortcut.norm).relu_()
+    attended = _normalize(attended, layer.attention_norm)  # eq. 13
+    wide = _normalize(_convolve_points(attended, layer.feed_forward.conv, dtype), layer.feed_forward.norm).relu_()
+    _convolve_points(wide, layer.feed_forward_out, dtype, attended)
     return _normalize(attended, layer.output_norm)  # eq. 14
 
 
@@ -251,8 +247,8 @@ def _embed(
         (embedded,) = _convolve(x, windows[0], [around], [None], dtype)
         (pairs,) = _convolve(x, windows[1], [inside], [chosen], dtype)
     if uniform:
-        return embedded, None, pairs.mean(dim=0, keepdim=True)
-    key, value = pairs.chunk(2, dim=1)
+        return embedded, None, pairs.mean(dim=1, keepdim=True)
+    key, value = pairs.chunk(2)
     return embedded, key, value
 
 
@@ -263,33 +259,35 @@ def _convolve(
     chosen: Sequence[list[int] | None],
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    """Convolutions of the same windows: (C, h, w, Q) -> for each group (S', O, Q), its convolutions' outputs stacked.
+    """Convolutions of the same windows: (C, h, w, Q) -> for each group (O, S', Q), its convolutions' outputs stacked.
 
-    ``chosen``: for each group the output positions that are asked for; None = all.
+    ``chosen``: for each group the output positions that are asked for; None = all, as of the first.
     """
-    x = x.permute(1, 2, 0, 3)  # as a squeezed tensor lies in memory
     places = [dict.fromkeys(range(len(windows)) if some is None else some) for some in chosen]
-    stacks = [_stack(convs, dtype) for convs in groups]
+    sizes = [sum(len(conv.weight) for conv in convs) for convs in groups]
+    stack = _stack([conv for convs in groups for conv in convs], dtype)
     outs = [
-        _scratch.take(len(place), len(stack.bias), x.shape[-1], dtype=stack.bias.dtype)
-        for place, stack in zip(places, stacks, strict=True)
+        _scratch.take(size, len(place), x.shape[-1], dtype=stack.weight.dtype)
+        for size, place in zip(sizes, places, strict=True)
     ]
-    rows = [iter(out) for out in outs]
+    columns, biases = [iter(out.unbind(1)) for out in outs], torch.split(stack.bias, sizes)
     with _scratch.frame():
-        gathered = _scratch.take(stacks[0].weight[0].numel(), x.shape[-1], dtype=dtype)
+        gathered = _scratch.take(stack.weight[0].numel(), x.shape[-1], dtype=dtype)
         for position, ((row, column), taps) in enumerate(windows):
             asked = [group for group, place in enumerate(places) if position in place]
             if not asked:
                 continue
-            window = x[row, column]
-            size = window.shape[:3].numel()
-            if window.is_contiguous() and window.dtype == dtype:
-                inner = window.view(size, -1)
-            else:
-                inner = gathered[:size]
-                inner.view(window.shape).copy_(window)
-            for group in asked:
-                _product(stacks[group].matrix(*taps), inner, stacks[group].bias, next(rows[group]))
+            window = x[:, row, column]
+            inner = gathered[: window.shape[:3].numel()]
+            inner.view(window.shape).copy_(window)
+            matrix = stack.matrix(*taps)
+            if dtype == stack.weight.dtype:
+                for group in asked:
+                    torch.addmm(biases[group], torch.split(matrix, sizes)[group], inner, out=next(columns[group]))
+                continue
+            product = torch.mm(matrix[: sum(sizes[: len(asked)])], inner)  # one for all, which packs the window once
+            for group, part in zip(asked, torch.split(product, sizes[: len(asked)]), strict=True):
+                torch.add(part, biases[group], out=next(columns[group]))
     return outs
 
 
@@ -312,11 +310,10 @@ class _Stack:
         self._matrices: dict[tuple[int, ...], Tensor] = {}
 
     def matrix(self, rows: slice, columns: slice) -> Tensor:
-        """(O, rows * columns * C) of the taps that meet a window; made once."""
+        """(O, C * rows * columns) of the taps that meet a window; made once."""
         name = (rows.start, rows.stop, columns.start, columns.stop)
         if name not in self._matrices:
-            taps = self.weight[:, :, rows, columns].permute(0, 2, 3, 1)
-            self._matrices[name] = taps.flatten(1).to(self._dtype)
+            self._matrices[name] = self.weight[:, :, rows, columns].flatten(1).to(self._dtype)
         return self._matrices[name]
 
 
@@ -335,32 +332,24 @@ def _stack(convs: Sequence[SupportConv], dtype: torch.dtype) -> _Stack:
     return stack
 
 
-def _product(weight: Tensor, x: Tensor, bias: Tensor, out: Tensor) -> None:
-    """Write (O, C) x (C, Q) + (O, 1) to ``out``, the product rounded to the operands' type before the sum."""
-    if x.dtype == out.dtype:
-        torch.addmm(bias, weight, x, out=out)
-    else:
-        out.copy_(torch.mm(weight, x)).add_(bias)
-
-
-def _convolve_points(x: Tensor, conv: SupportConv, dtype: torch.dtype, out: Tensor, *, add: bool = False) -> None:
-    """Write a 1x1 convolution without bias, (S, C, Q) -> (S, O, Q), to ``out``; or add it to what is there."""
-    weight = _stack([conv], dtype).matrix(slice(0, 1), slice(0, 1)).expand(len(x), -1, -1)
-    if dtype == x.dtype:
-        out.baddbmm_(weight, x) if add else torch.bmm(weight, x, out=out)
-        return
-    with _scratch.frame():
-        rounded = _scratch.take(*x.shape, dtype=dtype).copy_(x)
-        product = torch.bmm(weight, rounded, out=_scratch.take(*out.shape, dtype=dtype))
-        out.add_(product) if add else out.copy_(product)
+def _convolve_points(x: Tensor, conv: SupportConv, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+    """A 1x1 convolution without bias: (C, S, Q) -> (O, S, Q) of the products' type, or added to ``out``."""
+    weight, points = _stack([conv], dtype).matrix(slice(0, 1), slice(0, 1)), x.flatten(1).to(dtype)
+    if out is not None and out.dtype == dtype:
+        out.view(len(out), -1).addmm_(weight, points)
+        return out
+    product = torch.mm(weight, points).view(-1, *x.shape[1:])
+    return product if out is None else out.add_(product)
 
 
 def _attend(target: Tensor, key: Tensor | None, value: Tensor, heads: int) -> Tensor:
-    """Unmasked attention (eqs. 10-12): (T, C, Q), (S, C, Q), (S, C, Q) -> (T, C, Q)."""
+    """Unmasked attention (eqs. 10-12): (C, T, Q), (C, S, Q), (C, S, Q) -> (C, T, Q)."""
     context = _scratch.take(*target.shape, dtype=target.dtype)
-    if key is None or len(value) == 1:
+    if key is None or value.shape[1] == 1:
         return context.copy_(value.expand_as(context))
-    target, key, value, by_head = (x.view(len(x), heads, -1, x.shape[2]) for x in (target, key, value, context))
+    target, key, value, by_head = (
+        x.view(heads, -1, *x.shape[1:]).permute(2, 0, 1, 3) for x in (target, key, value, context)
+    )
     rows, positions = len(key) * heads, target.shape[-1]
     width = min(positions, max(1, SCORES_AT_ONCE // rows))
     height = max(1, SCORES_AT_ONCE // (rows * width))
@@ -385,12 +374,5 @@ def _attend_chunk(target: Tensor, key: Tensor, value: Tensor, out: Tensor) -> No
 
 
 def _normalize(x: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Group normalisation of (S, C, Q), in place: the mean first, then the deviations, so that no digits are lost."""
-    count, width = x.numel() // norm.num_groups, norm.num_channels // norm.num_groups
-    mean = x.sum(dim=2).sum(dim=0).view(norm.num_groups, width).sum(dim=1) / count
-    x -= mean.repeat_interleave(width)[:, None]
-    squares = torch.linalg.vector_norm(x, dim=2).square().sum(dim=0).view(norm.num_groups, width).sum(dim=1)
-    scale = (squares / count + norm.eps).rsqrt().repeat_interleave(width)
-    x *= (scale * norm.weight)[:, None]
-    x += norm.bias[:, None]
-    return x
+    """Group normalisation of (C, S, Q)."""
+    return F.group_norm(x[None], norm.num_groups, norm.weight, norm.bias, norm.eps)[0]
