@@ -58,7 +58,7 @@ class Measuring:
         Args:
             near_duplicates: the supports of a class are near-duplicates of its first one, where it has any.
         """
-        self.model = FewShotSegmenter.from_pretrained(model, device="cpu", dtype=dtype, edges=False)
+        self.model = FewShotSegmenter.from_pretrained(model, device="cpu", dtype=dtype)
         self.dataset = Domains(data)
         self.photos = EncodedPhotos(self.model, self.dataset)
         self.near_duplicates = near_duplicates

@@ -90,6 +90,7 @@ def test_scores_and_masks_are_compared_before_and_after(sets: Path) -> None:
     assert report["calibrated"]["presence right, %"] == 100
     assert report["calibrated"]["mIoU, %"] > 50
     assert report["calibrated"]["mIoU with edges, %"] > 50
+    assert report["calibrated"]["mIoU with edges, %"] != report["calibrated"]["mIoU, %"]
     assert report["paper"]["by fold"]["two"]["answers"] == report["calibrated"]["by fold"]["two"]["answers"] == 16
 
 
