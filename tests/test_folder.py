@@ -648,11 +648,14 @@ def test_what_changed_is_done_again_and_nothing_else(photos, out):
     write_photo(photos / "a.jpg", 99)
     os.utime(photos / "a.png", ns=(1, 1))  # the same content
     (out / "sub" / "b.jpg.mask.png").unlink()
-    assert run(photos, out).answered == 2
-    assert run(photos, out, supports=StubSupports(threshold=0.7)).answered == 4
-    assert run(photos, out, supports=StubSupports(threshold=0.7)).answered == 0
+    first = run(photos, out)
+    assert (first.answered, first.renewed) == (2, 0)
+    other = run(photos, out, supports=StubSupports(threshold=0.7))
+    assert (other.answered, other.renewed) == (4, 4)
+    again = run(photos, out, supports=StubSupports(threshold=0.7))
+    assert (again.answered, again.renewed) == (0, 0)
     assert run(photos, out, supports=StubSupports(0.7, names=("dark", "bright"))).answered == 4
-    for name, value in (("identity", "stub@1"), ("protocol", "authors")):
+    for name, value in (("identity", "stub@1"), ("protocol", "authors"), ("edges", True)):
         model = StubModel()
         setattr(model, name, value)
         assert run(photos, out, model=model).answered == 4

@@ -19,6 +19,7 @@ from fscs_sdk import FewShotSegmenter, SupportSet
 from fscs_sdk.cli import main
 from fscs_sdk.cli.options import one_line
 from fscs_sdk.folder import InputsError
+from fscs_sdk.references import read_supports
 from stub_model import write_photo
 
 
@@ -28,7 +29,8 @@ def _loaded_once(model: FewShotSegmenter, monkeypatch: pytest.MonkeyPatch) -> No
     look_up = FewShotSegmenter.from_pretrained
 
     def loaded(name, **options):
-        return model if name == "asnet-mini" and options["device"] in ("auto", "cpu") else look_up(name, **options)
+        usual = name == "asnet-mini" and options["device"] in ("auto", "cpu") and options["edges"]
+        return model if usual else look_up(name, **options)
 
     monkeypatch.setattr(FewShotSegmenter, "from_pretrained", loaded)
 
@@ -96,6 +98,20 @@ def test_encoded_supports_give_the_same_answers(photos, supports, tmp_path, mode
         photos, "--supports", tmp_path / "supports.safetensors", "--out", tmp_path / "one", "--formats=npz"
     )
     assert "0 answered, 2 done before" in result.stdout
+
+
+def test_maps_follow_edges_unless_told_otherwise_and_one_run_mixes_no_two_kinds(photos, supports, tmp_path, model):
+    arguments = (photos, "--supports", supports, "--out", tmp_path / "out", "--formats", "npz")
+    encoded = model.encode(read_supports(supports))
+    for edges, option in ((True, ()), (False, ("--no-edges",))):
+        model = FewShotSegmenter(model.network, name="asnet-mini", device="cpu", edges=edges)
+        plan = predict(*arguments, *option, "--dry-run")
+        result = predict(*arguments, *option)
+        for shown in (plan, result):
+            assert ("2 of them again: another model, supports or settings" in shown.stdout) == (not edges)
+        assert "2 answered, 0 failed" in result.stdout
+        with np.load(tmp_path / "out" / "a.jpg.npz") as maps:
+            np.testing.assert_array_equal(maps["foreground"], model.predict(photos / "a.jpg", encoded).foreground)
 
 
 def test_thresholds_are_for_all_or_for_one(photos, supports, tmp_path):

@@ -12,6 +12,7 @@ from fscs_sdk.cli.options import (
     load_supports,
     model_options,
     protocol_option,
+    scales_option,
     support_options,
 )
 from fscs_sdk.spelling import counted
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @click.argument("supports", metavar="SUPPORTS", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT.safetensors", type=click.Path(dir_okay=False, path_type=Path))
 @support_options
+@scales_option
 @model_options
 @protocol_option
 def encode(

@@ -1,6 +1,5 @@
 """``fscs export``."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +39,8 @@ def export(
 ) -> None:
     """Write a model with its supports as one file for ONNX Runtime and others (.onnx), or for torch.export.load (.pt2).
 
-    SUPPORTS is what 'fscs encode' takes, or a file that it made. The file takes photos and gives
-    scores, presence, maps and a mask; what it says of itself names the classes. It takes a minute or two.
+    SUPPORTS is what 'fscs encode' takes, or a file that it made. The file takes photos, whole and never in tiles, and
+    gives scores, presence, maps and a mask; what it says of itself names the classes. It takes a minute or two.
     """
     from fscs_sdk.export import export as write
 
@@ -49,9 +48,7 @@ def export(
         raise click.UsageError(f"'{out}' must end in .onnx or .pt2")
     check_folder_of(out)
     segmenter = load_segmenter(model, "cpu", "float32", protocol, edges=edges)
-    if asked.scales == "tiles":
-        raise click.UsageError("a graph takes photos whole; leave out --scales tiles")
-    encoded = load_supports(segmenter, supports, replace(asked, scales="whole"))
+    encoded = load_supports(segmenter, supports, asked)
     with misuse():
         paths = write(segmenter, encoded, out)
     size = sum(path.stat().st_size for path in paths) / 1e6

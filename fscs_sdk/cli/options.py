@@ -115,8 +115,18 @@ class SupportOptions:
     max_pixels: int
 
 
+scales_option = click.option(
+    "--scales",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "whole", "tiles"]),
+    help="Look for classes in whole photos, or in tiles of them (what is small; five times the time).",
+)
+
+
 def support_options(command: Command) -> Command:
-    """The options of every command that asks supports; it is given them together, as ``asked``."""
+    """The options of every command that asks supports; it is given them together, as ``asked``, with that of
+    ``scales_option`` where it has it."""
 
     @wraps(command)
     def gathered(
@@ -126,8 +136,8 @@ def support_options(command: Command) -> Command:
         thresholds: tuple[str, ...],
         negatives: Path | None,
         no_calibrate: bool,
-        scales: "ScaleChoice",
         max_pixels: int,
+        scales: "ScaleChoice" = "whole",
         **others: Any,
     ) -> Any:
         asked = SupportOptions(classes, shots, thresholds, negatives, not no_calibrate, scales, max_pixels)
@@ -135,13 +145,6 @@ def support_options(command: Command) -> Command:
 
     options = (
         max_pixels_option,
-        click.option(
-            "--scales",
-            default="auto",
-            show_default=True,
-            type=click.Choice(["auto", "whole", "tiles"]),
-            help="Look for classes in whole photos, or in tiles of them (what is small; five times the time).",
-        ),
         click.option(
             "--no-calibrate",
             is_flag=True,

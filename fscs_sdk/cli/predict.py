@@ -20,6 +20,7 @@ from fscs_sdk.cli.options import (
     model_options,
     one_line,
     protocol_option,
+    scales_option,
     support_options,
 )
 from fscs_sdk.cli.remarks import remarks_told
@@ -56,6 +57,7 @@ def _parse_formats(context: click.Context, parameter: click.Parameter, values: t
     "COCO, YOLO, CVAT, VOC or Label Studio; or a file of 'fscs encode'.",
 )
 @support_options
+@scales_option
 @click.option(
     "--out",
     required=True,
@@ -228,12 +230,13 @@ def _show_plan(plan: "Plan", *, as_json: bool) -> None:
 
     if as_json:
         todo = [{"path": photo.path, "source": photo.source, "place": plan.places[photo.path]} for photo in plan.todo]
-        report = {"photos": len(plan.photos), "done": len(plan.done), "to_do": len(todo), **_left_out(plan.inputs)}
-        click.echo(json.dumps({**report, "todo": todo}, indent=2))
+        report = {"photos": len(plan.photos), "done": len(plan.done), "to_do": len(todo), "renewed": plan.renewed}
+        click.echo(json.dumps({**report, **_left_out(plan.inputs), "todo": todo}, indent=2))
         return
     for photo in plan.todo:
         click.echo(f"{one_line(photo.source)} -> {one_line(plan.places[photo.path])}.*")
     click.echo(f"{len(plan.todo)} to do, {len(plan.done)} done{_left_out_text(plan.inputs)}")
+    _tell_renewed(plan.renewed)
 
 
 def _show_summary(summary: "Summary", *, as_json: bool) -> None:
@@ -244,6 +247,7 @@ def _show_summary(summary: "Summary", *, as_json: bool) -> None:
             "photos": summary.answered + summary.done_before + len(summary.failed),
             "answered": summary.answered,
             "done_before": summary.done_before,
+            "renewed": summary.renewed,
             "failed": len(summary.failed),
             "present": dict(summary.present),
             "of_earlier_runs": summary.earlier,
@@ -267,6 +271,7 @@ def _show_summary(summary: "Summary", *, as_json: bool) -> None:
         click.echo(f"fscs: {one_line(problem)}", err=True)
     before = f", {summary.done_before} done before" if summary.done_before else ""
     click.echo(f"{summary.answered} answered{before}, {len(summary.failed)} failed{_left_out_text(summary.inputs)}")
+    _tell_renewed(summary.renewed)
     counts = {"results kept": summary.earlier, "gone": summary.gone, "of another model or supports": summary.outdated}
     earlier = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     if earlier:
@@ -274,6 +279,11 @@ def _show_summary(summary: "Summary", *, as_json: bool) -> None:
     click.echo(", ".join(f"{one_line(name)} in {count}" for name, count in summary.present.items()))
     for path in (summary.journal, *summary.collected):
         click.echo(one_line(str(path)))
+
+
+def _tell_renewed(count: int) -> None:
+    if count:
+        click.echo(f"{count} of them again: another model, supports or settings, such as --edges, had answered before")
 
 
 def _left_out(inputs: "Inputs") -> dict[str, int]:

@@ -135,6 +135,7 @@ class Plan:
         kept: path -> record, of photos of earlier runs that this one was not asked about and whose results are there;
             those that are no longer where they were have the status ``gone``.
         recorded: path -> record, what the journals said of all photos before.
+        renewed: how many of ``todo`` another model, settings or supports answered before.
         run: key of the run: the model, its settings and what the supports were made from.
     """
 
@@ -146,6 +147,7 @@ class Plan:
     earlier: "Mapping[str, Earlier]"
     kept: Mapping[str, Record]
     recorded: Mapping[str, Record]
+    renewed: int
     run: str
 
 
@@ -168,6 +170,7 @@ def make_plan(work: Work, found: Inputs, out: Path, *, shard: tuple[int, int] | 
     settled = [journal.settled for journal in journals]
     done: dict[str, Record] = {}
     earlier: dict[str, Earlier] = {}
+    renewed = 0
     for photo in photos:
         file = files[photo.path]
         records = [journal.records[photo.path] for journal in journals if photo.path in journal.records]
@@ -188,6 +191,7 @@ def make_plan(work: Work, found: Inputs, out: Path, *, shard: tuple[int, int] | 
         if complete and not overwrite:
             done[photo.path] = complete[0]
             continue
+        renewed += any(record.status == "ok" and record.run != run for record in records)
         moved = [elsewhere[file.source]] if file.source in elsewhere else []
         more = {name: files for record in right for name, files in record.files.items() if name not in wanted}
         all_files = (record.all_files() for record in (*records, *moved))
@@ -195,7 +199,7 @@ def make_plan(work: Work, found: Inputs, out: Path, *, shard: tuple[int, int] | 
     sources = {file.source for file in files.values()}
     kept = _kept(settled[:1] if shard else settled, set(files), sources, found, output) if output else {}
     todo = tuple(photo for photo in photos if photo.path not in done)
-    return Plan(found, photos, place, done, todo, earlier, kept, recorded, run)
+    return Plan(found, photos, place, done, todo, earlier, kept, recorded, renewed, run)
 
 
 def _is_right(record: Record | None, photo: Photo, file: PhotoFile, run: str, place: str, output: OutputFolder) -> bool:

@@ -41,6 +41,7 @@ class Summary:
     Attributes:
         answered: photos that it answered.
         done_before: photos whose answers of an earlier run are still right.
+        renewed: photos of this run that another model, settings or supports had answered before.
         failed: the records of those that could not be answered.
         present: class name -> number of these photos in which it is.
         earlier: photos of earlier runs, not asked about now, that the files of the whole run hold too.
@@ -56,6 +57,7 @@ class Summary:
 
     answered: int
     done_before: int
+    renewed: int
     failed: tuple[Record, ...]
     present: Mapping[str, int]
     earlier: int
@@ -171,6 +173,7 @@ def predict_folder(
     return Summary(
         answered=len(new) - len(failed),
         done_before=len(plan.done),
+        renewed=plan.renewed,
         failed=tuple(sorted(failed, key=lambda record: record.path)),
         present={name: sum(record.presence.get(name, False) for record in mine) for name in work.names},
         earlier=same[True],
