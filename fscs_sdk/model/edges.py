@@ -129,7 +129,7 @@ class Addition:
     def _change(self, way: int, piece: Tensor, rows: slice, columns: slice) -> None:
         high, wide = self.down.positions(rows), self.across.positions(columns)
         coarse = self.coefficients[way, :, high, wide]
-        levels = self.photo[rows, columns].permute(2, 0, 1).float()
+        levels = self.photo[rows, columns].permute(2, 0, 1).float().contiguous()
         piece.copy_(follow(piece, levels, coarse, self.down.weights[rows, high], self.across.weights[columns, wide]))
 
 
