@@ -10,45 +10,31 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-if len(sys.argv) != 4:
-    sys.exit(__doc__)
-model, photo, out = sys.argv[1:]
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 3  # errors: it warns of constants that it has no use for
-session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+_, model, photo, out = sys.argv if len(sys.argv) == 4 else sys.exit(__doc__)
+onnxruntime.set_default_logger_severity(3)  # errors: it warns of constants that it has no use for
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
-
 image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
 resized = image.resize((about["side"], about["side"]), Image.Resampling.BILINEAR)
-answers = session.run(None, {"photos": np.asarray(resized)[None]})
-found = {output.name: answer[0] for output, answer in zip(session.get_outputs(), answers, strict=True)}
-scores, present = found["scores"], found["present"]
+scores, present, _, _, small, edges = (answer[0] for answer in session.run(None, {"photos": np.asarray(resized)[None]}))
 
 
-def spread(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinearly, to pixels that lie at these places between the points of the planes (..., h, w)."""
-    down, across = (
-        np.maximum(0, 1 - np.abs(places[:, None] - np.arange(count)))
-        for places, count in zip((rows, columns), planes.shape[-2:], strict=True)
-    )
+def spread(planes: np.ndarray, *places: np.ndarray) -> np.ndarray:
+    """Planes (..., h, w) at the rows and columns of these places between their points, bilinearly."""
+    sides = zip(places, planes.shape[-2:], strict=True)
+    down, across = (np.maximum(0, 1 - abs(p[:, None] - np.arange(n))) for p, n in sides)
     return down @ planes @ across.T
 
 
-small = found["maps"] if about["edges"] else found["foreground"]  # the network's maps, brought to the photo's size
-maps = spread(small, *(np.linspace(0, n - 1, size) for size, n in zip(image.size[::-1], small.shape[1:], strict=True)))
-if about["edges"]:  # what makes them follow the photo's edges
-    last = found["edges"].shape[-1] - 1
-    scale = about["side"] / about["edges"]
-    grid = [np.clip((np.arange(size) + 0.5) * scale / size - 0.5, 0, last) for size in image.size[::-1]]
-    for plane, coefficients in zip(maps, found["edges"], strict=True):
-        red, green, blue, rest = spread(coefficients, *grid)
-        levels = np.asarray(image)
-        plane += red * levels[..., 0] + green * levels[..., 1] + blue * levels[..., 2] + rest
-    maps = maps.clip(0, 1)
-shown = np.where(present[:, None, None], maps, -1)  # a class that is absent is nowhere in the mask
-counted = maps if about["background"] == "1 - mean" else maps[present]
-background = 1 - counted.sum(axis=0) / max(1, len(counted))
-mask = np.where(shown.max(axis=0) >= background, shown.argmax(axis=0) + 1, 0)
+size, last = (image.height, image.width), edges.shape[-1] - 1
+maps = spread(small, *(np.linspace(0, n - 1, length) for n, length in zip(small.shape[1:], size, strict=True)))
+grid = [((np.arange(n) + 0.5) * about["side"] / about["edges"] / n - 0.5).clip(0, last) for n in size]
+levels = np.dstack([image, np.ones(size)]).transpose(2, 0, 1)  # red, green, blue and 1, to which edges are added
+for plane, added in zip(maps, edges, strict=True):
+    plane += (spread(added, *grid) * levels).sum(axis=0)
+shown = np.where(present[:, None, None], maps.clip(0, 1), -1)  # a class that is absent is nowhere in the mask
+counted = maps.clip(0, 1) if about["background"] == "1 - mean" else shown[present]
+mask = np.where(shown.max(0) >= 1 - counted.sum(0) / max(1, len(counted)), shown.argmax(0) + 1, 0)
 for name, score, there in zip(about["names"], scores, present, strict=True):
     print(f"{name}: {'present' if there else 'absent'} ({score:.2f})")
 Image.fromarray(mask.astype(np.uint8)).save(out)

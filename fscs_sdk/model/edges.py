@@ -41,7 +41,7 @@ FLAT = 1e-6
 #: Nothing is added where no pixel would change by more than LITTLE, and all from VISIBLE on.
 LITTLE, VISIBLE = 0.1, 0.15
 #: Rows and columns of the pieces in which it is added at the photo's size. They bound the memory and change nothing.
-PIECE_ROWS, PIECE_COLUMNS = 64, 512
+PIECE_ROWS, PIECE_COLUMNS = 128, 512
 
 
 @dataclass(frozen=True)
