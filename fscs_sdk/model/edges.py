@@ -251,7 +251,7 @@ def grid_colours(view: Tensor) -> Tensor:
 
 def on_grid(plane: Tensor, side: int) -> Tensor:
     """A map (h, w) of a photo at the network's side -> (G, G), between its points, corners aligned."""
-    grid = (torch.arange(-(-side // POOL), device=plane.device) + 0.5) * POOL - 0.5
+    grid = (torch.arange(-(-side // POOL), dtype=torch.float32, device=plane.device) + 0.5) * POOL - 0.5
     shares = [
         (1 - ((grid / (side - 1)).clamp(max=1)[:, None] * (count - 1) - torch.arange(count, device=plane.device)).abs())
         for count in plane.shape
