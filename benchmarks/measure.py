@@ -21,6 +21,7 @@ from fscs_sdk.images import read_image
 from fscs_sdk.model.asnet import ASNet
 from fscs_sdk.model.correlation import Pyramid, correlate
 from fscs_sdk.segmenter import FewShotSegmenter
+from fscs_sdk.streaming import run
 
 #: The models inside the package, smallest first.
 SHIPPED = ("asnet-mini", "asnet-base")
@@ -86,7 +87,8 @@ class First:
 def _first(sides: Sides, path: Callable[[int], Any]) -> First:
     answers: list[Any] = []
     with counted_passes(sides.network.backbone) as photos:
-        work = operations(lambda: answers.append(path(0)))
+        # by a worker, which shares with no other: operations are counted in one thread
+        work = run(lambda: operations(lambda: answers.append(path(0))))
     return First(answers[0], work, sum(photos))
 
 
