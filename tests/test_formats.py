@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conftest import box_mask, photo
 from fscs_sdk import Prediction
-from fscs_sdk.formats import PALETTE, class_colors, overlay
+from fscs_sdk.formats import PALETTE, class_colors, drawing, overlay
 from fscs_sdk.formats.drawing import LEGEND_ABSENT, LEGEND_PRESENT, _entries
 from fscs_sdk.formats.lettering import drawable, shorten, typeface
 from predictions import ODD_NAMES, prediction, quick
@@ -48,6 +48,17 @@ def test_the_line_of_full_colour_is_the_edge_of_the_area() -> None:
     (color,) = class_colors(("dog",))
     assert (picture[75:225, 100] == color).all()  # the first column of the box
     assert (picture[75:225, 99] == 255).all()  # the rim beside it
+
+
+def test_pieces_of_a_large_photo_are_tinted_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    distance = np.hypot(*(np.mgrid[:500, :700] - np.array([240, 320])[:, None, None]))
+    mask = np.digitize(distance + 20 * np.sin(np.arange(700) / 15), [90, 130, 200]) % 3
+    answer = prediction(mask, ("dog", "cat"), image=photo(1, 500, 700))
+    monkeypatch.setattr(drawing, "TILE", 10_000)
+    whole = overlay(answer)
+    for tile in (33, 128):
+        monkeypatch.setattr(drawing, "TILE", tile)
+        assert (overlay(answer) == whole).all()
 
 
 @pytest.mark.parametrize("level", [0, 255])

@@ -163,6 +163,7 @@ def test_on_a_tie_the_class_wins_where_the_background_comes_last() -> None:
     assert merge(half[None], half, present, background_last=False).tolist() == [[0]]
     assert merge(torch.stack([half, half]), half, torch.tensor([True, True])).tolist() == [[1]]
     assert merge(torch.stack([half, half]), half, torch.tensor([False, True])).tolist() == [[2]]
+    assert merge(half[None], half, present, dtype=torch.uint8).dtype == torch.uint8
     even = torch.zeros(1, 2, 1, 1)
     assert infer([even], (3, 3), halves(1)).mask.tolist() == [[1] * 3] * 3
 
