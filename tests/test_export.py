@@ -49,7 +49,7 @@ def check(outputs, model, supports, images):
     for ours, prediction in zip(mask, predictions, strict=True):
         decided = margin(prediction) > CLOSE
         assert (ours == prediction.mask)[decided].all()
-        assert decided.mean() > 0.98  # maps that edges cut at 0 or 1 tie there
+        assert decided.mean() > 0.98  # random weights give several classes nearly the same map
 
 
 def margin(prediction):
