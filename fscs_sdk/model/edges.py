@@ -42,6 +42,8 @@ FLAT = 1e-6
 LITTLE, VISIBLE = 0.1, 0.15
 #: Rows and columns of the pieces in which it is added at the photo's size. They bound the memory and change nothing.
 PIECE_ROWS, PIECE_COLUMNS = 128, 512
+#: Positions of the grid without an addition that a piece may span: between more there are two.
+APART = 4
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,18 @@ class Addition:
     def _busy_columns(self, way: int, rows: slice) -> Iterator[slice]:
         """The columns in which anything is added to a class's map; all, where only a device knows which they are, so
         that nobody waits for it."""
-        first, last = 0, self.photo.shape[1]
+        stretches = [(0, self.photo.shape[1])]
         if self.photo.device.type == "cpu":
             places = np.flatnonzero(self._busy[way, self.down.positions(rows)].any(axis=0))
             if not len(places):
                 return
-            first, last = self.across.pixels(int(places[0]), int(places[-1]))
-        for start in range(first, last, PIECE_COLUMNS):
-            yield slice(start, min(start + PIECE_COLUMNS, last))
+            runs = np.split(places, np.flatnonzero(np.diff(places) > APART) + 1)
+            stretches = [self.across.pixels(int(run[0]), int(run[-1])) for run in runs]
+        done = 0
+        for first, last in stretches:
+            for start in range(max(first, done), last, PIECE_COLUMNS):
+                yield slice(start, min(start + PIECE_COLUMNS, last))
+            done = last
 
     def _change(self, way: int, piece: Tensor, rows: slice, columns: slice) -> None:
         high, wide = self.down.positions(rows), self.across.positions(columns)
