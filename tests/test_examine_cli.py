@@ -168,9 +168,6 @@ def test_encode_says_what_is_looked_for_in_tiles(supports: Path, tmp_path: Path)
     result = run("encode", supports, out, "--scales", "tiles", "--no-calibrate")
     assert result.exit_code == 2
     assert "leave out --no-calibrate" in result.stderr
-    result = run("export", supports, tmp_path / "graph.onnx", "--scales", "tiles")
-    assert result.exit_code == 2
-    assert "a graph takes photos whole" in result.stderr
 
 
 def test_encode_warns_of_a_bad_photo(bad: Path, tmp_path: Path) -> None:
