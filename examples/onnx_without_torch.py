@@ -1,6 +1,6 @@
 """Ask an exported model without torch and without fscs-sdk: numpy, pillow and onnxruntime are all it needs.
 
-Usage: python examples/onnx_without_torch.py MODEL.onnx PHOTO MASK.png, with MODEL.onnx from 'fscs export'
+Usage: python examples/onnx_without_torch.py MODEL.onnx PHOTO MASK.png    (of 8 bits, opaque; 255 classes at most)
 """
 
 import json
@@ -15,8 +15,10 @@ onnxruntime.set_default_logger_severity(3)  # errors: it warns of constants that
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
 image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
-resized = image.resize((about["side"], about["side"]), Image.Resampling.BILINEAR)
-scores, present, _, _, small, edges = (answer[0] for answer in session.run(None, {"photos": np.asarray(resized)[None]}))
+resized = np.asarray(image.resize((about["side"], about["side"]), Image.Resampling.BILINEAR))
+answers = zip(session.get_outputs(), session.run(None, {"photos": resized[None]}), strict=True)
+found = {output.name: answer[0] for output, answer in answers}
+present, small, size = found["present"], found.get("maps", found["foreground"]), (image.height, image.width)
 
 
 def spread(planes: np.ndarray, *places: np.ndarray) -> np.ndarray:
@@ -26,15 +28,13 @@ def spread(planes: np.ndarray, *places: np.ndarray) -> np.ndarray:
     return down @ planes @ across.T
 
 
-size, last = (image.height, image.width), edges.shape[-1] - 1
 maps = spread(small, *(np.linspace(0, n - 1, length) for n, length in zip(small.shape[1:], size, strict=True)))
-grid = [((np.arange(n) + 0.5) * about["side"] / about["edges"] / n - 0.5).clip(0, last) for n in size]
-levels = np.dstack([image, np.ones(size)]).transpose(2, 0, 1)  # red, green, blue and 1, to which edges are added
-for plane, added in zip(maps, edges, strict=True):
-    plane += (spread(added, *grid) * levels).sum(axis=0)
+for plane, added in zip(maps, found.get("edges", ()), strict=False):  # what of red, green, blue and 1 is added
+    grid = [((np.arange(n) + 0.5) * about["side"] / about["edges"] / n - 0.5).clip(0, len(added[0]) - 1) for n in size]
+    plane += (spread(added, *grid) * np.dstack([image, np.ones(size)]).transpose(2, 0, 1)).sum(axis=0)
 shown = np.where(present[:, None, None], maps.clip(0, 1), -1)  # a class that is absent is nowhere in the mask
 counted = maps.clip(0, 1) if about["background"] == "1 - mean" else shown[present]
 mask = np.where(shown.max(0) >= 1 - counted.sum(0) / max(1, len(counted)), shown.argmax(0) + 1, 0)
-for name, score, there in zip(about["names"], scores, present, strict=True):
+for name, score, there in zip(about["names"], found["scores"], present, strict=True):
     print(f"{name}: {'present' if there else 'absent'} ({score:.2f})")
 Image.fromarray(mask.astype(np.uint8)).save(out)

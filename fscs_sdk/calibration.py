@@ -66,8 +66,14 @@ class Evidence:
 
     @property
     def enough(self) -> bool:
-        """Whether there is anything to change the model's rule for: two shots, or a named negative."""
-        return len(self.own) >= 2 or len(self.named) >= 1
+        """Whether there is anything to change the model's rule for: two shots that are not nearly the same, or a named
+        negative."""
+        return self.shown >= FEWEST or len(self.named) >= 1
+
+    @property
+    def shown(self) -> int:
+        """How many different photos show the class: near-duplicates count together like one."""
+        return len(self.own) if self.own_worth is None else round(float(np.sort(self.own_worth).sum()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +159,7 @@ def fit_presence(evidence: Evidence, delta: float) -> Presence:
     expected = _logit(delta) + np.array([GAP / 2, -GAP / 2])
     alike = MIDDLE_SPREAD**2 - GAP_SPREAD**2 / 4
     precision = np.linalg.inv(np.array([[0, alike], [alike, 0]]) + (MIDDLE_SPREAD**2 + GAP_SPREAD**2 / 4) * np.eye(2))
-    lowest = _logit(delta) if len(own) < FEWEST else -np.inf
+    lowest = _logit(delta) if evidence.shown < FEWEST else -np.inf
     spread, unmarked, without = SPREAD, UNMARKED, np.ones(len(foreign))
     for _ in range(STEPS):
         weights = np.concatenate([worth * without, fixed])

@@ -814,7 +814,7 @@ def _summary(
         offset=offset,
         right=right,
         interval=(low, high),
-        positives=len(evidence.own),
+        positives=evidence.shown,
         foreign=len(evidence.foreign),
         negatives=len(evidence.named),
         advice=_advice(photos, way, presence, asked),

@@ -65,13 +65,14 @@ def margin(one: Look, others: Sequence[Look]) -> float:
 def near_duplicates(thumbnails: Tensor) -> NDArray[np.float64]:
     """(P, P) in [0, 1]: how far two photos are the same scene from the same place, 1 on the diagonal.
 
-    By the correlation of their colours in :data:`CELLS` x :data:`CELLS` cells, whatever the backbone.
+    By the correlation of their colours in :data:`CELLS` x :data:`CELLS` cells, whatever the backbone. What a colour has
+    everywhere is left out: red ground, or light under water, is no scene.
 
     Args:
         thumbnails: float32 (P, 3, h, w).
     """
-    cells = F.adaptive_avg_pool2d(thumbnails, CELLS).flatten(1).double()
-    cells = F.normalize(cells - cells.mean(dim=1, keepdim=True), dim=1)
+    cells = F.adaptive_avg_pool2d(thumbnails, CELLS).double()
+    cells = F.normalize((cells - cells.mean(dim=(2, 3), keepdim=True)).flatten(1), dim=1)
     alike = ((cells @ cells.T).numpy() - SIMILAR) / (SAME - SIMILAR)
     np.fill_diagonal(alike, 1)
     return np.asarray(alike.clip(0, 1))

@@ -193,3 +193,13 @@ def test_the_order_of_shots_does_not_matter_for_the_offset(bests, random):
     random.shuffle(curves)
     assert mask_offset(np.stack(curves)) == first
     assert first in OFFSETS
+
+
+def test_two_near_duplicates_prove_no_more_than_one_photo() -> None:
+    """Neither that the class is found weakly, nor that there is anything to calibrate by."""
+    peaks = np.array([-3.0, -3.1])
+    alike, apart = (Evidence(own=peaks, own_worth=np.full(2, worth)) for worth in (0.55, 1.0))
+    assert (alike.shown, alike.enough, apart.shown, apart.enough) == (1, False, 2, True)
+    lowest = np.log(0.65 / 0.35)
+    assert fit_presence(alike, 0.65).cut >= lowest - 1e-9
+    assert fit_presence(apart, 0.65).cut < lowest

@@ -74,6 +74,12 @@ def test_frames_of_one_scene_are_near_duplicates_whatever_their_light_and_others
     assert alike[4, 5] == 0
 
 
+def test_photos_of_one_colour_are_not_near_duplicates_for_it():
+    red = torch.tensor([200.0, 90.0, 20.0])[:, None, None]
+    scenes = torch.stack([red + (noise(seed) - 128) / 12 for seed in range(1, 6)])
+    assert (near_duplicates(scenes) == np.eye(5)).all()
+
+
 @settings(max_examples=30, deadline=None, database=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6))
 def test_likeness_of_photos_is_symmetric_in_0_to_1_and_finite_for_one_colour(seeds):

@@ -283,7 +283,9 @@ def _show_summary(summary: "Summary", *, as_json: bool) -> None:
 
 def _tell_renewed(count: int) -> None:
     if count:
-        click.echo(f"{count} of them again: another model, supports or settings, such as --edges, had answered before")
+        click.echo(
+            f"{count} of them again: another model, supports or settings, with edges or without, had answered before"
+        )
 
 
 def _left_out(inputs: "Inputs") -> dict[str, int]:
