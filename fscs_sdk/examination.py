@@ -62,8 +62,8 @@ class ExaminedShot:
         name: its class.
         shot: counted from 1.
         tagged: it has no mask.
-        score: the maximum of the class's map in it, in [0, 1], when the class's other shots look for it; None for one
-            that is alone.
+        score: the mean peak of the maps of the class's other shots in it, as the model's probability in [0, 1]; None
+            for one that is alone.
         iou: of that map, with the class's offset, with the shot's mask; None without either.
         claimed_by: another class whose shots find themselves where the mask is, more surely than its own do.
         shows: other classes that seem to be elsewhere in it, unmarked.
@@ -86,12 +86,13 @@ class ExaminedClass:
         name: the class.
         shots: how many it has.
         calibrated: whether there is evidence enough to change anything: two shots that can be trusted, or a negative.
-        threshold: the maximum of the model's own map, in [0, 1], from which the class counts as present.
+        threshold: the mean of the shots' peaks, as the model's own probability in [0, 1], from which the class counts
+            as present.
         offset: what is added to its logits, for the mask.
         right: the share of right answers about presence to expect, of photos half of which show it, in [0, 1]; where
             no photo was asked (the three counts below are 0), what is expected of any class.
         interval: of ``right``, 95 %.
-        positives: photos that show the class and were asked about.
+        positives: photos that show the class and were asked about; near-duplicates count together like one.
         foreign: photos of other classes that were.
         negatives: photos named as negatives that were.
         scale: at which its shots look for it.

@@ -65,7 +65,7 @@ class Maps:
             one size, and so on.
         size: (H, W) of the photo.
         background: float32 (h, w), the same of the background. Where there is none, it is made of the foreground at the
-            photo's size: 1 - the mean of all classes (eq. 3), or, with ``present``, 1 - the largest of those.
+            photo's size: 1 - the mean of all classes (eq. 3), or, with ``present``, 1 - the mean of those.
         present: bool (N,), see ``background``.
         logarithms: whether they are interpolated as logarithms.
         edges: of the photo, which the foreground follows (:mod:`~.edges`); None: none, as in the paper.
@@ -201,7 +201,11 @@ def decide(
     protocol: ProtocolName = "paper",
     calibration: Calibration | None = None,
 ) -> tuple[Maps, Tensor, Tensor]:
-    """The first part of :func:`infer`: maps that follow no edges, scores and presences."""
+    """The first part of :func:`infer`, eqs. 1 and 2, with its arguments and its error.
+
+    Returns:
+        The maps, which follow no edges; scores float32 (N,) in [0, 1]; and presences bool (N,).
+    """
     if calibration is None:
         maps, scores = (_paper_maps if protocol == "paper" else _authors_maps)(shot_logits, size)
         return maps, scores, scores >= thresholds

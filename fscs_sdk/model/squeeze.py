@@ -282,7 +282,6 @@ def visible_keys(support_mask: Tensor, height: int, width: int, *, touched: bool
     visible = resized[:, 0].flatten(1) != 0
     if not touched or (is_for_inference(visible) and bool(visible.any(dim=1).all())):
         return visible
-    held = (
-        F.adaptive_max_pool2d(support_mask, (height, width)).flatten(1) > 0
-    )  # a cell takes each pixel that it touches
+    # a cell of the pooling takes each pixel that it touches
+    held = F.adaptive_max_pool2d(support_mask, (height, width)).flatten(1) > 0
     return visible | (held & ~visible.any(dim=1, keepdim=True))
